@@ -1,0 +1,216 @@
+"""Claim: an echo server on ioxide costs nearly what a C epoll loop costs, per request, over all its threads.
+
+Measures requests per second, CPU per request, latency and threads of each kind of server in echo_server.py, loop by
+loop, beside the limit (c/echo_epoll.c) under the same load (c/echo_client.c). Method and caveats: README.md.
+
+Invariants:
+ 1. Server and client are pinned to two cores; one server runs at a time, each in a new process.
+ 2. The limit runs once in every round of every kind; a ratio compares two runs of the same round.
+ 3. The client checks every byte; a server that answers wrongly or not at all is reported as failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import loops
+import machine
+import report
+from echo_server import KINDS
+
+LIMIT = "C epoll"
+# At most this many times the limit's CPU per request, promised for 100 TCP connections of 1024 bytes.
+GOALS = {"protocol": 1.15, "buffered protocol": 1.2, "sock_recv/sock_sendall": 1.6}
+PATIENCE_SECONDS = 30
+Run = dict[str, float]
+# {kind: {loop: {round: run}}}
+Runs = dict[str, dict[str, dict[int, Run]]]
+
+
+class Failed(Exception):
+    """A server or the client did not do its work; the text says why."""
+
+
+def read_line(process: subprocess.Popen[str], who: str, patience: float = PATIENCE_SECONDS) -> str:
+    assert process.stdout is not None and process.stderr is not None
+    if not select.select([process.stdout], [], [], patience)[0]:
+        raise Failed(f"{who}: nothing said within {patience:.0f} s")
+    line = process.stdout.readline()
+    if not line:
+        lines = process.stderr.read().strip().splitlines()
+        raise Failed(f"{who}: " + (lines[-1] if lines else f"ended with code {process.wait()}"))
+    return line
+
+
+def start(core: int, command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        machine.pinned(core, command), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def run_load(server: subprocess.Popen[str], client: subprocess.Popen[str], options: argparse.Namespace) -> Run:
+    """The server's CPU clock is read just before the load and just after it: neither start-up nor warm-up is in it."""
+    assert client.stdin is not None
+    read_line(client, "client")
+    sleeps, cpu = machine.voluntary_switches(server.pid), machine.cpu_nanoseconds(server.pid)
+    print("go", file=client.stdin, flush=True)
+    answer = read_line(client, "client", PATIENCE_SECONDS + (options.seconds or PATIENCE_SECONDS))
+    cpu, sleeps = machine.cpu_nanoseconds(server.pid) - cpu, machine.voluntary_switches(server.pid) - sleeps
+    load: Run = json.loads(answer)
+    return {
+        **load,
+        "requests_per_second": load["requests"] / load["seconds"],
+        "cpu_ns_per_request": cpu / load["requests"],
+        "server_busy": cpu / 1e9 / load["seconds"],
+        "client_busy": load["client_cpu_seconds"] / load["seconds"],
+        "server_sleeps_per_request": sleeps / load["requests"],
+        "threads": machine.threads(server.pid),
+    }
+
+
+def measure(name: str, kind: str, programs: dict[str, str], directory: str, options: argparse.Namespace) -> Run:
+    path = os.path.join(directory, "echo.socket")
+    if os.path.exists(path):
+        os.unlink(path)
+    address = ["unix", path] if options.unix else ["tcp"]
+    script = str(machine.HERE / "echo_server.py")
+    server_command = [programs["echo_epoll"]] if name == LIMIT else [sys.executable, script, name, kind]
+    server = start(machine.MEASURED_CORE, [*server_command, *address])
+    try:
+        port = read_line(server, "server").split()[1]
+        amount = ["requests", str(options.requests)] if options.requests else ["seconds", str(options.seconds)]
+        target = address if options.unix else ["tcp", port]
+        client_command = [programs["echo_client"], *target, str(options.connections), str(options.size), *amount]
+        client = start(machine.CLIENT_CORE, client_command)
+        try:
+            return run_load(server, client, options)
+        except Failed as failure:
+            if server.poll() is None:
+                raise
+            assert server.stderr is not None
+            lines = server.stderr.read().strip().splitlines()
+            raise Failed(f"{failure}; server: {lines[-1] if lines else server.returncode}") from None
+        finally:
+            end(client)
+    finally:
+        end(server)
+
+
+def collect(names: list[str], kinds: list[str], options: argparse.Namespace) -> tuple[Runs, dict[str, str]]:
+    contenders = [LIMIT, *names]
+    runs: Runs = {kind: {name: {} for name in contenders} for kind in kinds}
+    failures: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        programs = {source: machine.compile_c(source, directory) for source in ("echo_epoll", "echo_client")}
+        for round_number in range(options.rounds):
+            shift = round_number % len(contenders)
+            for kind in kinds:
+                for name in contenders[shift:] + contenders[:shift]:
+                    try:
+                        runs[kind][name][round_number] = measure(name, kind, programs, directory, options)
+                    except Failed as failure:
+                        failures[f"{kind} on {name}"] = str(failure)
+            print(f"round {round_number + 1} of {options.rounds} done", file=sys.stderr)
+    return runs, failures
+
+
+def values(runs: dict[int, Run], key: str) -> list[float]:
+    return [run[key] for run in runs.values()]
+
+
+def ratio_to_limit(runs: Runs, kind: str, name: str) -> float | None:
+    def costs(of: str) -> dict[int, float]:
+        return {number: run["cpu_ns_per_request"] for number, run in runs[kind][of].items()}
+
+    return report.paired_ratio(costs(name), costs(LIMIT))
+
+
+def line(runs: Runs, kind: str, name: str, goals: dict[str, float]) -> list[str]:
+    own = runs[kind][name]
+    if not own:
+        return [f"{kind} · {name}", "failed", *[""] * 9]
+
+    def median(key: str) -> float:
+        return statistics.median(values(own, key))
+
+    cpu = values(own, "cpu_ns_per_request")
+    ratio = ratio_to_limit(runs, kind, name)
+    goal = ""
+    if name == loops.SUBJECT and kind in goals:
+        goal = f"{goals[kind]} " + ("met" if ratio is not None and ratio <= goals[kind] else "MISSED")
+    return [
+        f"{kind} · {name}",
+        f"{median('requests_per_second'):,.0f}",
+        f"{min(cpu):.0f} · {statistics.median(cpu):.0f} ±{report.spread(cpu):.0f}%",
+        "failed" if ratio is None else f"{ratio:.2f}",
+        goal,
+        *[f"{median(key):.0f}" for key in ("p50_us", "p99_us", "p999_us")],
+        f"{max(values(own, 'threads')):.0f}",
+        f"{100 * median('server_busy'):.0f}%",
+        f"{100 * median('client_busy'):.0f}%",
+    ]
+
+
+def show(runs: Runs, goals: dict[str, float]) -> None:
+    header = ["server", "requests/s", "CPU ns/request", "× C", "goal", "p50 µs", "p99 µs", "p99.9 µs", "threads", "busy", "client busy"]
+    print("Medians of the rounds; CPU: minimum · median ±spread; × C: median of the rounds' ratios\n")
+    print(report.table(header, [line(runs, kind, name, goals) for kind in runs for name in runs[kind]]))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loops", default="all", help="comma-separated, of: " + ", ".join(loops.FACTORIES))
+    parser.add_argument("--kinds", default="", help="comma-separated beginnings of: " + ", ".join(KINDS))
+    parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--size", type=int, default=1024, help="bytes of one message")
+    parser.add_argument("--unix", action="store_true", help="Unix sockets instead of TCP")
+    parser.add_argument("--rounds", type=int, default=9)
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--seconds", type=float, default=1.0, help="how long each load lasts")
+    amount.add_argument("--requests", type=int, help="how many requests each load makes, instead")
+    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    parser.add_argument("--check", action="store_true", help="fail if ioxide misses a goal (100 TCP connections of 1024 bytes)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    names = loops.choose(options.loops)
+    kinds = [kind for kind in KINDS if any(kind.startswith(part.strip()) for part in options.kinds.split(","))]
+    if not kinds:
+        raise SystemExit(f"no kind of server begins with any of: {options.kinds}")
+    has_goals = not options.unix and (options.connections, options.size) == (100, 1024)
+    goals = GOALS if has_goals else {}
+    if options.check and not (has_goals and loops.SUBJECT in names):
+        raise SystemExit(f"--check needs {loops.SUBJECT}, TCP, 100 connections and 1024 bytes: the goals hold for these")
+    os.sched_setaffinity(0, {machine.CLIENT_CORE})
+    versions = {name: loops.version(name) for name in names}
+    family = "Unix" if options.unix else "TCP"
+    title = f"{family} echo, {options.connections} connections, {options.size} bytes"
+    report.heading(title, versions)
+    runs, failures = collect(names, kinds, options)
+    show(runs, goals)
+    for where, reason in failures.items():
+        print(f"failed: {where}: {reason}")
+    report.write_json(options.json, {"claim": title, "loops": versions, "rounds": options.rounds, "runs": runs, "failures": failures})
+    ratios = {kind: ratio_to_limit(runs, kind, loops.SUBJECT) for kind in goals if kind in kinds} if options.check else {}
+    behind = [kind for kind, ratio in ratios.items() if ratio is None or ratio > goals[kind]]
+    if behind:
+        print(f"goal missed: {', '.join(behind)}", file=sys.stderr)
+    return 1 if behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

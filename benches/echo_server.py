@@ -1,0 +1,134 @@
+"""The echo servers that echo.py and memory.py measure: one loop, one way of writing the server, one process.
+
+usage: echo_server.py LOOP KIND (tcp | unix PATH)       prints "listening PORT" and serves until it is killed
+
+What is measured about them belongs to the scripts that start them.
+
+Invariants:
+ 1. Every kind sends back each byte once and in order, and stops reading while its peer does not read.
+ 2. TCP_NODELAY is set on every connection in every kind, as asyncio's transports do by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+import loops
+
+HOST = "127.0.0.1"
+CHUNK = 64 * 1024
+BACKLOG = 4096
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+class BufferedEcho(asyncio.BufferedProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.buffer = bytearray(CHUNK)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        # The slice is a copy: the next read writes into the buffer while the transport may still hold what it sends.
+        self.transport.write(self.buffer[:nbytes])
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+async def echo_streams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionResetError:
+        pass  # a client that goes away with unread bytes resets the connection: the end of an echo all the same
+    finally:
+        writer.close()
+
+
+async def echo_sock(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with connection:
+        try:
+            while data := await loop.sock_recv(connection, CHUNK):
+                await loop.sock_sendall(connection, data)
+        except ConnectionResetError:
+            pass  # as in echo_streams
+
+
+def announce(listener: socket.socket) -> None:
+    port = listener.getsockname()[1] if listener.family == socket.AF_INET else 0
+    print(f"listening {port}", flush=True)
+
+
+async def serve_sock(address: list[str]) -> None:
+    loop = asyncio.get_running_loop()
+    listener = socket.socket(socket.AF_INET if address[0] == "tcp" else socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind((HOST, 0) if address[0] == "tcp" else address[1])
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    announce(listener)
+    serving: set[asyncio.Task[None]] = set()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        connection.setblocking(False)
+        if connection.family == socket.AF_INET:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = asyncio.create_task(echo_sock(connection))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
+
+
+def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[list[str]], Awaitable[None]]:
+    async def serve(address: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        if address[0] == "tcp":
+            server = await loop.create_server(factory, HOST, 0, backlog=BACKLOG)
+        else:
+            server = await loop.create_unix_server(factory, address[1], backlog=BACKLOG)
+        announce(server.sockets[0])
+        await server.serve_forever()
+
+    return serve
+
+
+async def serve_streams(address: list[str]) -> None:
+    if address[0] == "tcp":
+        server = await asyncio.start_server(echo_streams, HOST, 0, backlog=BACKLOG)
+    else:
+        server = await asyncio.start_unix_server(echo_streams, address[1], backlog=BACKLOG)
+    announce(server.sockets[0])
+    await server.serve_forever()
+
+
+KINDS: dict[str, Callable[[list[str]], Awaitable[None]]] = {
+    "protocol": serve_protocol(Echo),
+    "buffered protocol": serve_protocol(BufferedEcho),
+    "streams": serve_streams,
+    "sock_recv/sock_sendall": serve_sock,
+}
+
+
+if __name__ == "__main__":
+    loops.run(sys.argv[1], lambda: KINDS[sys.argv[2]](sys.argv[3:]))

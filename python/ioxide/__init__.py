@@ -1,0 +1,52 @@
+"""ioxide: Python's asyncio, rebuilt in Rust.
+
+What it is: the names a program imports. `import ioxide as asyncio` works too: every public name of
+asyncio that ioxide does not bring itself is asyncio's own object.
+What it leaves to others: everything that runs is in `ioxide._ioxide`; changing asyncio itself is
+`ioxide.install`; the command line is `ioxide.cli`.
+
+Invariants
+P1. Importing this package changes nothing: no asyncio attribute, no policy, no hook.
+P2. A name of asyncio is looked up when it is asked for, so its deprecation warnings are asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio as _asyncio
+import sys as _sys
+from typing import Any as _Any
+
+from ioxide._ioxide import EventLoop, Future, Handle, Server, Task, TimerHandle, __version__
+from ioxide.install import install, uninstall
+from ioxide.runners import Runner, new_event_loop, run
+
+# EventLoopPolicy is absent on purpose: `from ioxide import *` must not warn on 3.14 and later.
+__all__ = (
+    "EventLoop",
+    "Future",
+    "Handle",
+    "Runner",
+    "Server",
+    "Task",
+    "TimerHandle",
+    "__version__",
+    "install",
+    "new_event_loop",
+    "run",
+    "uninstall",
+)
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "EventLoopPolicy":
+        from ioxide.policies import deprecated_policy
+
+        return deprecated_policy()
+    # asyncio.subprocess.PIPE and its like go through a submodule, which is not in __all__.
+    if name in _asyncio.__all__ or f"asyncio.{name}" in _sys.modules:
+        return getattr(_asyncio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_asyncio.__all__})

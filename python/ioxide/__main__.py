@@ -1,0 +1,7 @@
+"""`python -m ioxide …`: the `ioxide` command for an interpreter of one's choice."""
+
+import sys
+
+from ioxide.cli import main
+
+sys.exit(main())

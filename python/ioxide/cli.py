@@ -1,0 +1,213 @@
+"""The `ioxide` command: `ioxide run [--debug] script.py [args…]` and `ioxide run -m module [args…]`.
+
+What it is: `python script.py` and `python -m module`, with ioxide installed before the program's
+first line. What it leaves to others: `ioxide.install` and `ioxide.hosts` make the loop ioxide's;
+running a module is runpy's work, as it is for `python -m`.
+
+Invariants
+C1. The program sees what Python would show it: `__main__`, `sys.argv`, `sys.path[0]`, its file.
+C2. An exception leaves through the interpreter itself, so exit status, SystemExit, Ctrl-C and the
+    program's own `sys.excepthook` are Python's; only our frames are taken off the traceback.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import pkgutil
+import runpy
+import sys
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from types import CodeType, ModuleType, TracebackType
+from typing import NamedTuple
+
+import ioxide
+from ioxide.hosts import watch_imports
+
+USAGE = """\
+usage: ioxide run [--debug] script.py [arguments ...]
+       ioxide run [--debug] -m module [arguments ...]
+       ioxide --help | --version
+
+Run an asyncio program on ioxide, as `python script.py` would run it.
+
+  --debug     asyncio's debug mode, as with PYTHONASYNCIODEBUG=1
+  -m module   run a module or a package, as with `python -m`
+  --help      show this text
+  --version   show the versions of ioxide and of Python
+
+`python -m ioxide ...` is the same command for an interpreter of your choice.
+"""
+
+_USAGE_ERROR = 2  # what Python itself returns for a script it cannot open and for a bad option
+
+
+class _Program(NamedTuple):
+    """What the command line asks to run."""
+
+    target: str
+    is_module: bool
+    arguments: list[str]
+    debug: bool
+
+
+class _UsageError(Exception):
+    """The command line cannot be understood; the message says why."""
+
+
+def main() -> int | None:
+    """Entry point of the `ioxide` script and of `python -m ioxide`."""
+    arguments = sys.argv[1:]
+    if arguments[:1] in (["--help"], ["-h"], ["help"]):
+        sys.stdout.write(USAGE)
+        return None
+    if arguments[:1] in (["--version"], ["-V"]):
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"ioxide {ioxide.__version__} ({sys.implementation.name} {python})")
+        return None
+    try:
+        program = _parse(arguments)
+    except _UsageError as error:
+        print(f"ioxide: {error}\n\n{USAGE}", end="", file=sys.stderr)
+        return _USAGE_ERROR
+    if program is None:
+        sys.stdout.write(USAGE)
+        return None
+    return _run(program)
+
+
+def _parse(arguments: list[str]) -> _Program | None:
+    """The program to run; None when `run` is asked for its help."""
+    if not arguments:
+        raise _UsageError("a command is needed")
+    if arguments[0] != "run":
+        raise _UsageError(f"unknown command {arguments[0]!r}")
+    debug = False
+    rest = arguments[1:]
+    while rest:
+        option, *rest = rest
+        if option in ("--help", "-h"):
+            return None
+        if option == "--debug":
+            debug = True
+        elif option == "-m":
+            if not rest:
+                raise _UsageError("argument expected for the -m option")
+            return _Program(rest[0], True, rest[1:], debug)
+        elif option.startswith("-"):
+            raise _UsageError(f"unknown option {option!r}")
+        else:
+            return _Program(option, False, rest, debug)
+    raise _UsageError("a script or -m module is needed")
+
+
+def _run(program: _Program) -> int | None:
+    if program.debug:
+        # asyncio reads the variable whenever a loop is made; child processes inherit it, as they do
+        # from a shell.
+        os.environ["PYTHONASYNCIODEBUG"] = "1"
+    ioxide.install()
+    watch_imports()
+    if program.is_module:
+        return _run_module(program)
+    if pkgutil.get_importer(program.target) is not None:
+        return _run_container(program)
+    return _run_script(program)
+
+
+def _run_module(program: _Program) -> None:
+    _replace_main()
+    # Python, too, shows "-m" until the module is found; runpy puts its file there.
+    sys.argv[:] = ["-m", *program.arguments]
+    _replace_first_path(os.getcwd())
+    try:
+        runpy._run_module_as_main(program.target)
+    except BaseException as error:
+        _hide_frames(error)
+        raise
+
+
+def _run_container(program: _Program) -> None:
+    """A directory or a zip file with a `__main__.py`."""
+    _replace_main()
+    sys.argv[:] = [program.target, *program.arguments]
+    _replace_first_path(program.target, always=True)
+    try:
+        runpy._run_module_as_main("__main__", False)
+    except BaseException as error:
+        _hide_frames(error)
+        raise
+
+
+def _run_script(program: _Program) -> int | None:
+    # Python joins and does not normalise: "./x.py" is ".../x.py", "../x.py" keeps its dots.
+    path = os.path.join(os.getcwd(), program.target)
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except OSError as error:
+        print(
+            f"ioxide: can't open file {path!r}: [Errno {error.errno}] {error.strerror}",
+            file=sys.stderr,
+        )
+        return _USAGE_ERROR
+    module = _replace_main()
+    compiled = path.endswith(".pyc")
+    loader = (SourcelessFileLoader if compiled else SourceFileLoader)("__main__", path)
+    module.__dict__.update(__file__=path, __loader__=loader)
+    if sys.version_info < (3, 15):
+        module.__dict__["__cached__"] = None
+    sys.argv[:] = [program.target, *program.arguments]
+    _replace_first_path(os.path.dirname(os.path.realpath(program.target)))
+    try:
+        code = loader.get_code("__main__") if compiled else _compile(source, path)
+        exec(code, module.__dict__)
+    except BaseException as error:
+        _hide_frames(error)
+        raise
+    return None
+
+
+def _compile(source: bytes, path: str) -> CodeType:
+    # Without dont_inherit the program would be compiled with this file's __future__ imports.
+    return compile(source, path, "exec", dont_inherit=True)
+
+
+def _replace_main() -> ModuleType:
+    """A fresh `__main__`, as the interpreter makes it; ours lives on in the frames below."""
+    module = ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    if sys.version_info < (3, 14):
+        module.__dict__["__annotations__"] = {}
+    sys.modules["__main__"] = module
+    return module
+
+
+def _replace_first_path(path: str, always: bool = False) -> None:
+    """Python put our own folder first; with -P or -I it put nothing there."""
+    if not sys.flags.safe_path:
+        sys.path[0] = path
+    elif always:
+        sys.path.insert(0, path)
+
+
+def _hide_frames(error: BaseException) -> None:
+    """Have the traceback, if it comes to one, begin with the program's first frame (C2)."""
+    # The traceback now begins with the function that ran the program; a SyntaxError of the script
+    # itself also went through _compile.
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    shown = frames
+    chosen_hook = sys.excepthook
+
+    def hook(
+        kind: type[BaseException], value: BaseException, traceback: TracebackType | None
+    ) -> None:
+        sys.excepthook = chosen_hook
+        if value is error:
+            value.__traceback__ = sys.last_traceback = traceback = shown
+        chosen_hook(kind, value, traceback)
+
+    sys.excepthook = hook

@@ -1,0 +1,30 @@
+//! The crate that moves bytes, and never waits for them.
+//!
+//! `WouldBlock` is an answer here, not a failure: when to try again is `ioxide-reactor`'s business, and
+//! what the bytes mean to a program is `ioxide-asyncio`'s. There is no Python in it.
+//!
+//! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
+//! literal addresses are read; [`write_queue`] is what a transport still has to send; [`read_buffer`]
+//! is where a loop receives into.
+//!
+//! Invariants:
+//! B1. No call blocks on a descriptor that is in non-blocking mode; transfers do not block on any.
+//! B2. Interrupted calls are repeated inside, so that `Interrupted` never comes out.
+//! B3. A descriptor is closed here only if it is an `OwnedFd`; a [`SocketRef`] borrows.
+//! B4. An error is the kernel's, with its errno.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+pub mod address;
+pub mod read_buffer;
+pub mod socket;
+mod sys;
+pub mod write_queue;
+
+#[cfg(test)]
+mod random;
+
+pub use address::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
+pub use read_buffer::ReadBuffer;
+pub use socket::{Connection, SocketRef};
+pub use write_queue::{Progress, WriteQueue};

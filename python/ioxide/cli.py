@@ -109,32 +109,26 @@ def _run(program: _Program) -> int | None:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
     ioxide.install()
     watch_imports()
-    if program.is_module:
-        return _run_module(program)
-    if pkgutil.get_importer(program.target) is not None:
-        return _run_container(program)
-    return _run_script(program)
+    if not program.is_module and pkgutil.get_importer(program.target) is None:
+        return _run_script(program)
+    _run_module(program)
+    return None
 
 
 def _run_module(program: _Program) -> None:
+    """A module, or the `__main__` of a directory or a zip file, as the interpreter has runpy run them."""
     _replace_main()
-    # Python, too, shows "-m" until the module is found; runpy puts its file there.
-    sys.argv[:] = ["-m", *program.arguments]
-    _replace_first_path(os.getcwd())
+    if program.is_module:
+        # Python, too, shows "-m" until the module is found; runpy puts its file there.
+        sys.argv[:] = ["-m", *program.arguments]
+        _replace_first_path(os.getcwd())
+        name = program.target
+    else:
+        sys.argv[:] = [program.target, *program.arguments]
+        _replace_first_path(program.target, always=True)
+        name = "__main__"
     try:
-        runpy._run_module_as_main(program.target)
-    except BaseException as error:
-        _hide_frames(error)
-        raise
-
-
-def _run_container(program: _Program) -> None:
-    """A directory or a zip file with a `__main__.py`."""
-    _replace_main()
-    sys.argv[:] = [program.target, *program.arguments]
-    _replace_first_path(program.target, always=True)
-    try:
-        runpy._run_module_as_main("__main__", False)
+        runpy._run_module_as_main(name, program.is_module)  # type: ignore[attr-defined]
     except BaseException as error:
         _hide_frames(error)
         raise
@@ -155,14 +149,14 @@ def _run_script(program: _Program) -> int | None:
     module = _replace_main()
     compiled = path.endswith(".pyc")
     loader = (SourcelessFileLoader if compiled else SourceFileLoader)("__main__", path)
-    module.__dict__.update(__file__=path, __loader__=loader)
+    vars(module).update(__file__=path, __loader__=loader)
     if sys.version_info < (3, 15):
-        module.__dict__["__cached__"] = None
+        vars(module)["__cached__"] = None
     sys.argv[:] = [program.target, *program.arguments]
     _replace_first_path(os.path.dirname(os.path.realpath(program.target)))
     try:
-        code = loader.get_code("__main__") if compiled else _compile(source, path)
-        exec(code, module.__dict__)
+        code = loader.get_code("__main__") if compiled else None
+        exec(code or _compile(source, path), vars(module))
     except BaseException as error:
         _hide_frames(error)
         raise
@@ -177,9 +171,9 @@ def _compile(source: bytes, path: str) -> CodeType:
 def _replace_main() -> ModuleType:
     """A fresh `__main__`, as the interpreter makes it; ours lives on in the frames below."""
     module = ModuleType("__main__")
-    module.__dict__["__builtins__"] = builtins
+    vars(module)["__builtins__"] = builtins
     if sys.version_info < (3, 14):
-        module.__dict__["__annotations__"] = {}
+        vars(module)["__annotations__"] = {}
     sys.modules["__main__"] = module
     return module
 

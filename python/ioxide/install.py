@@ -43,19 +43,19 @@ def install() -> None:
     """Make ioxide's the event loop that asyncio creates in this process."""
     if _assignments:
         return
-    policy = default_policy()
-    if policy is None:
+    policy, replacement = default_policy(), ioxide_policy()
+    if policy is None or replacement is None:
         _assign(asyncio, "new_event_loop", new_event_loop)
         _assign(asyncio.events, "new_event_loop", new_event_loop)
         return
     # The default policy's class, not a policy object: the current loop of each thread stays, and
     # set_event_loop_policy(None) still means ioxide.
     _assign(policy, "_loop_factory", EventLoop)
-    current = asyncio.events._event_loop_policy
+    current = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
     if current is not None and type(current) is not policy:
         # Another loop's policy was set before: who calls install() now wants ioxide. The attribute
         # is set because set_event_loop_policy() warns from 3.14 on (I3).
-        _assign(asyncio.events, "_event_loop_policy", ioxide_policy()())
+        _assign(asyncio.events, "_event_loop_policy", replacement())
 
 
 def uninstall() -> None:

@@ -55,11 +55,12 @@ class Result(unittest.TestResult):
         self._test_timeout = test_timeout
         self._outcome = "passed"
         self._detail = ""
+        self._summary = ""
         self._running = False
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
-        self._outcome, self._detail, self._running = "passed", "", True
+        self._outcome, self._summary, self._detail, self._running = "passed", "", "", True
         self._events.write("start", test=test_name(test), index=self._indexes[test_name(test)])
         faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=sys.__stderr__)
 
@@ -68,20 +69,23 @@ class Result(unittest.TestResult):
         faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=sys.__stderr__)
         self._running = False
         self._events.write(
-            "stop", test=test_name(test), outcome=self._outcome, detail=self._detail, loops_made=self._source.made
+            "stop", test=test_name(test), outcome=self._outcome, summary=self._summary, detail=self._detail,
+            loops_made=self._source.made,
         )
         super().stopTest(test)
 
-    def _set(self, test: unittest.TestCase, outcome: str, detail: str) -> None:
+    def _set(self, test: unittest.TestCase, outcome: str, summary: str, detail: str = "") -> None:
         if not self._running:  # a fixture of a class or of the module
             name = str(test)
             self._events.write("start", test=name, index=-1)
-            self._events.write("stop", test=name, outcome=outcome, detail=detail)
+            self._events.write("stop", test=name, outcome=outcome, summary=summary, detail=detail)
         elif self._outcome != "failed":
-            self._outcome, self._detail = outcome, detail
+            self._outcome, self._summary, self._detail = outcome, summary, detail
 
     def _failed(self, test: unittest.TestCase, error: ExcInfo) -> None:
-        self._set(test, "failed", "".join(traceback.format_exception(*error)))
+        # of a message of many lines the first says which exception it is
+        summary = traceback.format_exception_only(*error[:2])[-1].splitlines()[0]
+        self._set(test, "failed", summary, "".join(traceback.format_exception(*error)))
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:
         self._failed(test, err)

@@ -40,12 +40,8 @@ class Outcome:
 
     test: str
     kind: str
+    summary: str = ""
     detail: str = ""
-
-    @property
-    def last_line(self) -> str:
-        lines = [line for line in self.detail.splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
 
 
 @dataclass
@@ -86,15 +82,19 @@ class Process:
     def ended(self) -> bool:
         return any(event["event"] == "end" for event in self.events)
 
+    @property
+    def last_words(self) -> str:
+        return "\n".join(self.errors.splitlines()[-40:])
+
     def death(self) -> str:
-        """Why the process is no more, its last words last but one."""
-        tail = "\n".join(self.errors.splitlines()[-40:])
+        """Why the process is no more."""
         if self.timed_out:
-            return f"{tail}\nthe module ran longer than its timeout"
+            return "the module ran longer than its timeout"
         if "Timeout (" in self.errors:
-            return f"{tail}\nthe test hung: the watchdog ended the process"
+            return "hung: the watchdog ended the process"
         name = signal.Signals(-self.status).name if self.status < 0 else f"exit status {self.status}"
-        return f"{tail}\nthe process died: {name}"
+        last = self.errors.strip().splitlines()[-1:]
+        return " ".join(["the process died:", name, *last])
 
 
 def start(arguments: argparse.Namespace, module: str, first: int, seconds: float) -> Process:
@@ -145,7 +145,7 @@ def record(run: ModuleRun, process: Process, rows: list[expected.Row]) -> tuple[
                 running = (name, int(event["index"]))
             case "stop":
                 running = None
-                run.outcomes.append(judge(run.module, name, str(event["outcome"]), str(event["detail"]), rows))
+                run.outcomes.append(judge(run.module, name, event, rows))
             case "left_out":
                 run.outcomes.append(Outcome(name, "skipped", str(event["reason"])))
             case "foreign":
@@ -154,13 +154,14 @@ def record(run: ModuleRun, process: Process, rows: list[expected.Row]) -> tuple[
     return running
 
 
-def judge(module: str, test: str, outcome: str, detail: str, rows: list[expected.Row]) -> Outcome:
+def judge(module: str, test: str, event: dict[str, str | int], rows: list[expected.Row]) -> Outcome:
     """Turn what a test did into an outcome, by the table of expectations."""
     row = expected.find(rows, module, test)
+    outcome = str(event["outcome"])
     if row is None or row.outcome == "skip" or outcome == "skipped":
-        return Outcome(test, outcome, detail)
+        return Outcome(test, outcome, str(event["summary"]), str(event["detail"]))
     if outcome == "failed":
-        return Outcome(test, "expected_failure", row.reason)
+        return Outcome(test, "expected_failure", row.reason, str(event["detail"]))
     return Outcome(test, "unexpected_pass", f"passes, but expected.toml says: {row.reason}")
 
 
@@ -175,14 +176,15 @@ def run_module(arguments: argparse.Namespace, module: str) -> ModuleRun:
         last = max((int(event["index"]) for event in process.events if event["event"] == "start"), default=-1)
         if process.ended and died_in is None:
             if process.status != 0:
-                run.outcomes.append(Outcome("(interpreter exit)", "failed", process.death()))
+                run.outcomes.append(Outcome("(interpreter exit)", "failed", process.death(), process.last_words))
             break
-        if died_in is not None:
-            run.outcomes.append(judge(module, died_in[0], "failed", process.death(), rows))
-        else:
-            run.outcomes.append(Outcome(f"(outside a test, process {first})", "failed", process.death()))
+        death: dict[str, str | int] = {
+            "outcome": "failed", "summary": process.death(), "detail": process.last_words
+        }
+        run.outcomes.append(judge(module, died_in[0] if died_in else f"(behind test {last})", death, rows))
         if process.timed_out or last < first:
-            run.outcomes.append(Outcome("(rest of the module)", "failed", "not run: no test could be started or no time was left"))
+            summary = "not run: no time was left, or the process died before a test was started"
+            run.outcomes.append(Outcome("(rest of the module)", "failed", summary))
             break
         first = last + 1
     # tests behind a crash are listed as left out by each process: one of them is enough
@@ -196,7 +198,7 @@ def list_tests(arguments: argparse.Namespace, modules: list[str]) -> int:
     for module in modules:
         process = start(arguments, module, 0, arguments.timeout)
         if process.status != 0:
-            print(process.death())
+            print(process.last_words)
             return 1
         for event in process.events:
             if event["event"] == "listed":
@@ -209,7 +211,7 @@ def report(arguments: argparse.Namespace, runs: list[ModuleRun]) -> int:
     for run in runs:
         for outcome in run.bad:
             word = "PASSES UNEXPECTEDLY" if outcome.kind == "unexpected_pass" else "FAILED"
-            print(f"{word} {run.module}.{outcome.test}: {outcome.last_line}")
+            print(f"{word} {run.module}.{outcome.test}: {outcome.summary}")
             if arguments.verbose:
                 print(outcome.detail)
     for run in runs:
@@ -239,7 +241,10 @@ def write_json(arguments: argparse.Namespace, runs: list[ModuleRun]) -> None:
                 "seconds": round(run.seconds, 1),
                 "loops_made": run.loops_made,
                 "foreign": run.foreign,
-                "tests": {outcome.test: {"outcome": outcome.kind, "detail": outcome.detail} for outcome in run.outcomes},
+                "tests": {
+                    outcome.test: {"outcome": outcome.kind, "summary": outcome.summary, "detail": outcome.detail}
+                    for outcome in run.outcomes
+                },
             }
             for run in runs
         },

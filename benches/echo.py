@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -24,50 +22,22 @@ import loops
 import machine
 import report
 from echo_server import KINDS
+from processes import PATIENCE_SECONDS, Failed, Process
 
 LIMIT = "C epoll"
 # At most this many times the limit's CPU per request, promised for 100 TCP connections of 1024 bytes.
 GOALS = {"protocol": 1.15, "buffered protocol": 1.2, "sock_recv/sock_sendall": 1.6}
-PATIENCE_SECONDS = 30
 Run = dict[str, float]
 # {kind: {loop: {round: run}}}
 Runs = dict[str, dict[str, dict[int, Run]]]
 
 
-class Failed(Exception):
-    """A server or the client did not do its work; the text says why."""
-
-
-def read_line(process: subprocess.Popen[str], who: str, patience: float = PATIENCE_SECONDS) -> str:
-    assert process.stdout is not None and process.stderr is not None
-    if not select.select([process.stdout], [], [], patience)[0]:
-        raise Failed(f"{who}: nothing said within {patience:.0f} s")
-    line = process.stdout.readline()
-    if not line:
-        lines = process.stderr.read().strip().splitlines()
-        raise Failed(f"{who}: " + (lines[-1] if lines else f"ended with code {process.wait()}"))
-    return line
-
-
-def start(core: int, command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        machine.pinned(core, command), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-
-
-def run_load(server: subprocess.Popen[str], client: subprocess.Popen[str], options: argparse.Namespace) -> Run:
+def run_load(server: Process, client: Process, options: argparse.Namespace) -> Run:
     """The server's CPU clock is read just before the load and just after it: neither start-up nor warm-up is in it."""
-    assert client.stdin is not None
-    read_line(client, "client")
-    sleeps, cpu = machine.voluntary_switches(server.pid), machine.cpu_nanoseconds(server.pid)
-    print("go", file=client.stdin, flush=True)
-    answer = read_line(client, "client", PATIENCE_SECONDS + (options.seconds or PATIENCE_SECONDS))
-    cpu, sleeps = machine.cpu_nanoseconds(server.pid) - cpu, machine.voluntary_switches(server.pid) - sleeps
+    client.hear()
+    sleeps, cpu = machine.voluntary_switches(server.id), machine.cpu_nanoseconds(server.id)
+    answer = client.ask("go", PATIENCE_SECONDS + (options.seconds or 0))
+    cpu, sleeps = machine.cpu_nanoseconds(server.id) - cpu, machine.voluntary_switches(server.id) - sleeps
     load: Run = json.loads(answer)
     return {
         **load,
@@ -76,7 +46,7 @@ def run_load(server: subprocess.Popen[str], client: subprocess.Popen[str], optio
         "server_busy": cpu / 1e9 / load["seconds"],
         "client_busy": load["client_cpu_seconds"] / load["seconds"],
         "server_sleeps_per_request": sleeps / load["requests"],
-        "threads": machine.threads(server.pid),
+        "threads": machine.threads(server.id),
     }
 
 
@@ -87,25 +57,17 @@ def measure(name: str, kind: str, programs: dict[str, str], directory: str, opti
     address = ["unix", path] if options.unix else ["tcp"]
     script = str(machine.HERE / "echo_server.py")
     server_command = [programs["echo_epoll"]] if name == LIMIT else [sys.executable, script, name, kind]
-    server = start(machine.MEASURED_CORE, [*server_command, *address])
-    try:
-        port = read_line(server, "server").split()[1]
-        amount = ["requests", str(options.requests)] if options.requests else ["seconds", str(options.seconds)]
+    with Process("server", machine.MEASURED_CORE, [*server_command, *address]) as server:
+        port = server.hear().split()[1]
         target = address if options.unix else ["tcp", port]
+        amount = ["requests", str(options.requests)] if options.requests else ["seconds", str(options.seconds)]
         client_command = [programs["echo_client"], *target, str(options.connections), str(options.size), *amount]
-        client = start(machine.CLIENT_CORE, client_command)
-        try:
-            return run_load(server, client, options)
-        except Failed as failure:
-            if server.poll() is None:
-                raise
-            assert server.stderr is not None
-            lines = server.stderr.read().strip().splitlines()
-            raise Failed(f"{failure}; server: {lines[-1] if lines else server.returncode}") from None
-        finally:
-            end(client)
-    finally:
-        end(server)
+        with Process("client", machine.CLIENT_CORE, client_command) as client:
+            try:
+                return run_load(server, client, options)
+            except (Failed, FileNotFoundError, ProcessLookupError) as failure:
+                # The client only sees that nothing answers; a server that ends knows why.
+                raise Failed(server.why_it_ended() if server.ends_within(1) else str(failure)) from failure
 
 
 def collect(names: list[str], kinds: list[str], options: argparse.Namespace) -> tuple[Runs, dict[str, str]]:

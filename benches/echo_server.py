@@ -77,18 +77,23 @@ async def echo_sock(connection: socket.socket) -> None:
             pass  # as in echo_streams
 
 
-def announce(listener: socket.socket) -> None:
-    port = listener.getsockname()[1] if listener.family == socket.AF_INET else 0
-    print(f"listening {port}", flush=True)
-
-
-async def serve_sock(address: list[str]) -> None:
-    loop = asyncio.get_running_loop()
+def listen(address: list[str]) -> socket.socket:
+    """The port is announced before a loop sees the socket: rloop closes its listener when asked for `server.sockets`."""
     listener = socket.socket(socket.AF_INET if address[0] == "tcp" else socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind((HOST, 0) if address[0] == "tcp" else address[1])
     listener.listen(BACKLOG)
     listener.setblocking(False)
-    announce(listener)
+    port = listener.getsockname()[1] if address[0] == "tcp" else 0
+    print(f"listening {port}", flush=True)
+    return listener
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def serve_sock(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
     serving: set[asyncio.Task[None]] = set()
     while True:
         connection, _ = await loop.sock_accept(listener)
@@ -100,29 +105,23 @@ async def serve_sock(address: list[str]) -> None:
         task.add_done_callback(serving.discard)
 
 
-def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[list[str]], Awaitable[None]]:
-    async def serve(address: list[str]) -> None:
+def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[socket.socket], Awaitable[None]]:
+    async def serve(listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        if address[0] == "tcp":
-            server = await loop.create_server(factory, HOST, 0, backlog=BACKLOG)
-        else:
-            server = await loop.create_unix_server(factory, address[1], backlog=BACKLOG)
-        announce(server.sockets[0])
-        await server.serve_forever()
+        create = loop.create_server if listener.family == socket.AF_INET else loop.create_unix_server
+        async with await create(factory, sock=listener, backlog=BACKLOG):
+            await forever()  # and not serve_forever(), after which rloop accepts nothing
 
     return serve
 
 
-async def serve_streams(address: list[str]) -> None:
-    if address[0] == "tcp":
-        server = await asyncio.start_server(echo_streams, HOST, 0, backlog=BACKLOG)
-    else:
-        server = await asyncio.start_unix_server(echo_streams, address[1], backlog=BACKLOG)
-    announce(server.sockets[0])
-    await server.serve_forever()
+async def serve_streams(listener: socket.socket) -> None:
+    start = asyncio.start_server if listener.family == socket.AF_INET else asyncio.start_unix_server
+    async with await start(echo_streams, sock=listener, backlog=BACKLOG):
+        await forever()  # as above
 
 
-KINDS: dict[str, Callable[[list[str]], Awaitable[None]]] = {
+KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "protocol": serve_protocol(Echo),
     "buffered protocol": serve_protocol(BufferedEcho),
     "streams": serve_streams,
@@ -130,5 +129,9 @@ KINDS: dict[str, Callable[[list[str]], Awaitable[None]]] = {
 }
 
 
+async def main(kind: str, address: list[str]) -> None:
+    await KINDS[kind](listen(address))
+
+
 if __name__ == "__main__":
-    loops.run(sys.argv[1], lambda: KINDS[sys.argv[2]](sys.argv[3:]))
+    loops.run(sys.argv[1], lambda: main(sys.argv[2], sys.argv[3:]))

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
-import select
 import socket
 import statistics
-import subprocess
 import sys
 import time
 
 import loops
 import machine
 import report
+from processes import Failed, Process
 from task_rows import ROWS, Row
 
-PATIENCE_SECONDS = 120
 # {loop: {row: {round: figure}}}
 Samples = dict[str, dict[str, dict[int, float]]]
 
@@ -65,37 +64,21 @@ def work(loop_name: str, idle_socket: bool) -> None:
         print(json.dumps(answer), flush=True)
 
 
-class Worker:
-    """One measured process, seen from the script."""
+def start(loop_name: str, options: argparse.Namespace) -> Process:
+    command = [sys.executable, os.path.abspath(__file__), "--work", loop_name]
+    if options.idle_socket:
+        command.append("--idle-socket")
+    environment = dict(os.environ)
+    if options.poll_every_turn and loop_name == loops.SUBJECT:
+        environment["IOXIDE_POLL_EVERY_TURN"] = "1"
+    return Process(loop_name, machine.MEASURED_CORE, command, environment)
 
-    def __init__(self, loop_name: str, options: argparse.Namespace) -> None:
-        command = [sys.executable, os.path.abspath(__file__), "--work", loop_name]
-        if options.idle_socket:
-            command.append("--idle-socket")
-        environment = dict(os.environ)
-        if options.poll_every_turn and loop_name == loops.SUBJECT:
-            environment["IOXIDE_POLL_EVERY_TURN"] = "1"
-        self.process = subprocess.Popen(
-            machine.pinned(machine.MEASURED_CORE, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
 
-    def ask(self, row_name: str) -> dict[str, float | str]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            print(row_name, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            return {"error": f"the process ended with code {self.process.wait()} in an earlier row"}
-        if not select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0]:
-            self.process.kill()
-            return {"error": f"no answer within {PATIENCE_SECONDS} s"}
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"error": f"the process ended with code {self.process.wait()}"}
-
-    def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(PATIENCE_SECONDS)
+def ask(worker: Process, row_name: str) -> dict[str, float]:
+    answer: dict[str, float] = json.loads(worker.ask(row_name))
+    if "error" in answer:
+        raise Failed(str(answer["error"]))
+    return answer
 
 
 def collect(names: list[str], rows: list[str], options: argparse.Namespace) -> tuple[Samples, Samples, dict[str, str]]:
@@ -105,17 +88,17 @@ def collect(names: list[str], rows: list[str], options: argparse.Namespace) -> t
     for round_number in range(options.rounds):
         shift = round_number % len(names)
         order = names[shift:] + names[:shift]
-        workers = {name: Worker(name, options) for name in order}
-        for row in rows:
-            for name in order:
-                answer = workers[name].ask(row)
-                if "error" in answer:
-                    failures[f"{row} on {name}"] = str(answer["error"])
-                else:
-                    cpu[name][row][round_number] = float(answer["cpu"])
-                    wall[name][row][round_number] = float(answer["wall"])
-        for worker in workers.values():
-            worker.close()
+        with contextlib.ExitStack() as stack:
+            workers = {name: stack.enter_context(start(name, options)) for name in order}
+            for row in rows:
+                for name in order:
+                    try:
+                        answer = ask(workers[name], row)
+                    except Failed as failure:
+                        failures[f"{row} on {name}"] = str(failure)
+                    else:
+                        cpu[name][row][round_number] = answer["cpu"]
+                        wall[name][row][round_number] = answer["wall"]
         print(f"round {round_number + 1} of {options.rounds} done", file=sys.stderr)
     return cpu, wall, failures
 

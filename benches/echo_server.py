@@ -78,7 +78,7 @@ async def echo_sock(connection: socket.socket) -> None:
 
 
 def listen(address: list[str]) -> socket.socket:
-    """The port is announced before a loop sees the socket: rloop closes its listener when asked for `server.sockets`."""
+    """Listens before any loop has the socket, so the same way for all of them, and announces the port."""
     listener = socket.socket(socket.AF_INET if address[0] == "tcp" else socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind((HOST, 0) if address[0] == "tcp" else address[1])
     listener.listen(BACKLOG)
@@ -110,7 +110,7 @@ def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[soc
         loop = asyncio.get_running_loop()
         create = loop.create_server if listener.family == socket.AF_INET else loop.create_unix_server
         async with await create(factory, sock=listener, backlog=BACKLOG):
-            await forever()  # and not serve_forever(), after which rloop accepts nothing
+            await forever()  # and not serve_forever(), after which rloop refuses connections
 
     return serve
 

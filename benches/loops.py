@@ -43,7 +43,12 @@ def run(name: str, main: Callable[[], object]) -> object:
 
 
 def version(name: str) -> str:
-    return platform.python_version() if name == "asyncio" else importlib.metadata.version(name)
+    if name == "asyncio":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source tree, not installed"
 
 
 def _reason_it_cannot_run(name: str) -> str | None:

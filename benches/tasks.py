@@ -169,6 +169,8 @@ def main() -> int:
     names = loops.choose(options.loops)
     if options.check and not {loops.BASELINE, loops.SUBJECT} <= set(names):
         raise SystemExit(f"--check compares {loops.SUBJECT} with {loops.BASELINE}: both must be installed and chosen")
+    if options.poll_every_turn and loops.SUBJECT not in names:
+        raise SystemExit(f"--poll-every-turn changes only {loops.SUBJECT}, which is not among the loops of this run")
     wanted = [part.strip() for part in options.rows.split(",")]
     rows = [row for row in ROWS if any(part in row for part in wanted)]
     if not rows:

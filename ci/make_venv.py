@@ -16,7 +16,7 @@ OLDEST = (3, 11)
 def main(folder: str) -> None:
     version = ".".join(map(str, sys.version_info[:2]))
     if sys.version_info < OLDEST:
-        sys.exit(f"ioxide needs Python 3.11 or later; {sys.executable} is {version}. Use: make PYTHON=/path/to/python3.x")
+        sys.exit(f"ioxide needs Python 3.11 or later; {sys.executable} is {version}: make PYTHON=/path/to/python3.x")
     if importlib.util.find_spec("venv") is None:
         sys.exit(f"{sys.executable} has no venv module. On Debian and Ubuntu: apt-get install python{version}-venv")
     import venv

@@ -12,9 +12,9 @@ def blocking_call() -> str:
 
 
 async def tick() -> None:
-    for number in range(3):
-        print(f"Tick {number}")
+    for number in (1, 2, 3):
         await asyncio.sleep(0.5)
+        print(f"Tick {number}")
 
 
 async def main() -> None:

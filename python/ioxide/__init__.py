@@ -1,7 +1,7 @@
 """ioxide: Python's asyncio, rebuilt in Rust.
 
-What it is: the names a program imports. `import ioxide as asyncio` works too: every public name of
-asyncio that ioxide does not bring itself is asyncio's own object.
+What it is: the names a program imports. `import ioxide as asyncio` works too: every name of asyncio
+that ioxide does not bring itself is asyncio's own object.
 What it leaves to others: everything that runs is in `ioxide._ioxide`; changing asyncio itself is
 `ioxide.install`; the command line is `ioxide.cli`.
 
@@ -13,7 +13,6 @@ P2. A name of asyncio is looked up when it is asked for, so its deprecation warn
 from __future__ import annotations
 
 import asyncio as _asyncio
-import sys as _sys
 from typing import Any as _Any
 
 from ioxide._ioxide import EventLoop, Future, Handle, Server, Task, TimerHandle, __version__
@@ -42,9 +41,12 @@ def __getattr__(name: str) -> _Any:
         from ioxide.policies import deprecated_policy
 
         return deprecated_policy()
-    # asyncio.subprocess.PIPE and its like go through a submodule, which is not in __all__.
-    if name in _asyncio.__all__ or f"asyncio.{name}" in _sys.modules:
-        return getattr(_asyncio, name)
+    # Not only asyncio.__all__: asyncio.subprocess is a submodule, and 3.11 forgot TaskGroup.
+    if not name.startswith("__"):
+        try:
+            return getattr(_asyncio, name)
+        except AttributeError:
+            pass  # the error that follows names the module that was asked
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -42,6 +42,8 @@ Run an asyncio program on ioxide, as `python script.py` would run it.
 
 _USAGE_ERROR = 2  # what Python itself returns for a script it cannot open and for a bad option
 
+_kept_alive: list[ModuleType] = []
+
 
 class _Program(NamedTuple):
     """What the command line asks to run."""
@@ -125,7 +127,7 @@ def _run_module(program: _Program) -> None:
         name = program.target
     else:
         sys.argv[:] = [program.target, *program.arguments]
-        _replace_first_path(program.target, always=True)
+        _replace_first_path(os.path.join(os.getcwd(), program.target), always=True)
         name = "__main__"
     try:
         runpy._run_module_as_main(name, program.is_module)  # type: ignore[attr-defined]
@@ -169,11 +171,13 @@ def _compile(source: bytes, path: str) -> CodeType:
 
 
 def _replace_main() -> ModuleType:
-    """A fresh `__main__`, as the interpreter makes it; ours lives on in the frames below."""
+    """A fresh `__main__`, as the interpreter makes it."""
     module = ModuleType("__main__")
     vars(module)["__builtins__"] = builtins
     if sys.version_info < (3, 14):
         vars(module)["__annotations__"] = {}
+    # The interpreter goes on using the dictionary of the `__main__` it started, without a reference of its own.
+    _kept_alive.append(sys.modules["__main__"])
     sys.modules["__main__"] = module
     return module
 

@@ -244,20 +244,3 @@ def test_wrong_command_line_is_explained(arguments: list[str], message: str) -> 
     result = run([str(SCRIPT), *arguments], Path.cwd())
     assert result.status == 2 and result.output == ""
     assert result.errors.startswith(f"ioxide: {message}\n\nusage: ioxide run")
-
-
-def test_uvicorns_automatic_choice_is_ioxide_only_under_ioxide_run(ioxide_run: list[str], tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        "import inspect, sys, uvicorn, uvicorn.config\n"
-        "for loop in ('auto', 'asyncio'):\n"
-        "    factory = uvicorn.Config('app:app', loop=loop).get_loop_factory()\n"
-        "    made = factory()\n"
-        "    print(loop, type(made).__module__.split('.')[0])\n"
-        "    made.close()\n"
-        "assert 'LOOP_FACTORIES' in inspect.getsource(uvicorn.config)\n"
-        "assert uvicorn.config.__spec__.loader is uvicorn.config.__loader__\n"
-        "assert not [finder for finder in sys.meta_path if 'ioxide' in type(finder).__module__]\n",
-    )
-    assert run([*ioxide_run, "program.py"], tmp_path) == Result(0, "auto ioxide\nasyncio asyncio\n", "")
-    assert "ioxide" not in run([*PYTHON, "program.py"], tmp_path).output

@@ -7,7 +7,6 @@ import importlib.metadata
 import importlib.resources
 import subprocess
 import sys
-import warnings
 
 import pytest
 
@@ -90,7 +89,7 @@ def test_import_as_asyncio_has_every_name_of_asyncio() -> None:
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="^module 'ioxide' has no attribute 'no_such_name'$"):
+    with pytest.raises(AttributeError, match=r"^module 'ioxide' has no attribute 'no_such_name'$"):
         ioxide.no_such_name  # noqa: B018
 
 
@@ -104,72 +103,3 @@ def test_import_as_asyncio_runs_a_program() -> None:
         "assert asyncio.run(main()) is asyncio.EventLoop\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
-
-
-def test_event_loop_policy_makes_ioxide_loops() -> None:
-    if sys.version_info >= (3, 16):
-        with pytest.raises(AttributeError):
-            ioxide.EventLoopPolicy  # noqa: B018
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        policy = ioxide.EventLoopPolicy()
-        assert isinstance(policy, asyncio.DefaultEventLoopPolicy)
-    loop = policy.new_event_loop()
-    assert type(loop) is ioxide.EventLoop
-    loop.close()
-
-
-def test_event_loop_policy_warns_as_the_python_version_does() -> None:
-    def warned(module: object, name: str) -> list[tuple[type[Warning], str, str]]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            getattr(module, name)
-        return [(each.category, str(each.message).replace("asyncio.Default", "ioxide."), each.filename) for each in caught]
-
-    if sys.version_info < (3, 16):
-        assert warned(ioxide, "EventLoopPolicy") == [
-            (category, message, __file__) for category, message, _ in warned(asyncio, "DefaultEventLoopPolicy")
-        ]
-
-
-def test_run_returns_the_result_on_an_ioxide_loop() -> None:
-    async def main() -> tuple[type, bool]:
-        loop = asyncio.get_running_loop()
-        return type(loop), loop.get_debug()
-
-    assert ioxide.run(main()) == (ioxide.EventLoop, False)
-    assert ioxide.run(main(), debug=True) == (ioxide.EventLoop, True)
-    assert ioxide.run(main(), loop_factory=asyncio.SelectorEventLoop)[0] is asyncio.SelectorEventLoop
-
-
-def test_run_inside_a_running_loop_raises_what_asyncio_raises() -> None:
-    async def nothing() -> None:
-        pass
-
-    async def main(run: object) -> str:
-        coroutine = nothing()
-        with pytest.raises(RuntimeError) as caught:
-            run(coroutine)  # type: ignore[operator]
-        coroutine.close()
-        return str(caught.value)
-
-    assert ioxide.run(main(ioxide.run)) == asyncio.run(main(asyncio.run))
-
-
-def test_runner_keeps_its_loop_between_runs() -> None:
-    async def running() -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    with ioxide.Runner() as runner:
-        loop = runner.run(running())
-        assert type(loop) is ioxide.EventLoop
-        assert runner.run(running()) is loop is runner.get_loop()
-    assert loop.is_closed()
-
-
-def test_new_event_loop_is_new() -> None:
-    first, second = ioxide.new_event_loop(), ioxide.new_event_loop()
-    assert type(first) is ioxide.EventLoop and first is not second
-    first.close()
-    second.close()

@@ -14,7 +14,6 @@ import faulthandler
 import importlib
 import json
 import os
-import sys
 import traceback
 import unittest
 from types import TracebackType
@@ -24,6 +23,7 @@ import expected
 import swap
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+STDERR = 2  # the descriptor: tests replace sys.stderr
 
 
 class Events:
@@ -62,14 +62,18 @@ class Result(unittest.TestResult):
         super().startTest(test)
         self._outcome, self._summary, self._detail, self._running = "passed", "", "", True
         self._events.write("start", test=test_name(test), index=self._indexes[test_name(test)])
-        faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=STDERR)
 
     def stopTest(self, test: unittest.TestCase) -> None:
         # re-armed rather than cancelled: class and module fixtures between two tests may hang, too
-        faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self._test_timeout, exit=True, file=STDERR)
         self._running = False
         self._events.write(
-            "stop", test=test_name(test), outcome=self._outcome, summary=self._summary, detail=self._detail,
+            "stop",
+            test=test_name(test),
+            outcome=self._outcome,
+            summary=self._summary,
+            detail=self._detail,
             loops_made=self._source.made,
         )
         super().stopTest(test)
@@ -159,8 +163,8 @@ def main() -> None:
             current.clear()  # each test reports a foreign loop once
             super().startTest(test)
 
-    faulthandler.enable(file=sys.__stderr__)
-    faulthandler.dump_traceback_later(arguments.test_timeout, exit=True, file=sys.__stderr__)
+    faulthandler.enable(file=STDERR)
+    faulthandler.dump_traceback_later(arguments.test_timeout, exit=True, file=STDERR)
     swap.before_import(source, arguments.mode, report_foreign)
     module = importlib.import_module(f"test.test_asyncio.{arguments.module}")
     swap.after_import(module, source)

@@ -10,6 +10,7 @@ R2. A test whose process died is failed, and the module goes on with the test be
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -26,12 +27,33 @@ from pathlib import Path
 import expected
 
 HERE = Path(__file__).parent
-MODULES = (
-    "test_events test_base_events test_futures test_futures2 test_tasks test_eager_task_factory test_context "
-    "test_runners test_threads test_pep492 test_server test_sock_lowlevel test_buffered_proto test_streams "
-    "test_unix_events test_locks test_queues test_taskgroups test_timeouts test_waitfor test_staggered "
-    "test_transports test_protocols test_free_threading test_graph"
-).split()
+MODULES = [
+    "test_events",
+    "test_base_events",
+    "test_futures",
+    "test_futures2",
+    "test_tasks",
+    "test_eager_task_factory",
+    "test_context",
+    "test_runners",
+    "test_threads",
+    "test_pep492",
+    "test_server",
+    "test_sock_lowlevel",
+    "test_buffered_proto",
+    "test_streams",
+    "test_unix_events",
+    "test_locks",
+    "test_queues",
+    "test_taskgroups",
+    "test_timeouts",
+    "test_waitfor",
+    "test_staggered",
+    "test_transports",
+    "test_protocols",
+    "test_free_threading",
+    "test_graph",
+]
 
 
 @dataclass
@@ -110,7 +132,11 @@ def start(arguments: argparse.Namespace, module: str, first: int, seconds: float
         with errors.open("wb") as output:
             child = subprocess.Popen(
                 [*command, "--events", str(events)],
-                cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
             try:
@@ -121,17 +147,13 @@ def start(arguments: argparse.Namespace, module: str, first: int, seconds: float
             finally:
                 _end_session(child)
         lines = events.read_text(encoding="utf-8").splitlines()
-        return Process(
-            [json.loads(line) for line in lines], child.returncode, errors.read_text(errors="replace"), timed_out
-        )
+        return Process([json.loads(line) for line in lines], child.returncode, errors.read_text(errors="replace"), timed_out)
 
 
 def _end_session(child: subprocess.Popen[bytes]) -> None:
     """End the process and what its tests left running."""
-    try:
+    with contextlib.suppress(ProcessLookupError):  # nothing is left of the session
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # nothing is left of the session
     child.wait()
 
 
@@ -178,9 +200,7 @@ def run_module(arguments: argparse.Namespace, module: str) -> ModuleRun:
             if process.status != 0:
                 run.outcomes.append(Outcome("(interpreter exit)", "failed", process.death(), process.last_words))
             break
-        death: dict[str, str | int] = {
-            "outcome": "failed", "summary": process.death(), "detail": process.last_words
-        }
+        death: dict[str, str | int] = {"outcome": "failed", "summary": process.death(), "detail": process.last_words}
         run.outcomes.append(judge(module, died_in[0] if died_in else f"(behind test {last})", death, rows))
         if process.timed_out or last < first:
             summary = "not run: no time was left, or the process died before a test was started"
@@ -223,8 +243,10 @@ def report(arguments: argparse.Namespace, runs: list[ModuleRun]) -> int:
     no_loop = not arguments.patterns and not any(run.loops_made for run in runs)
     if no_loop:
         print("NO LOOP of the class under test was made")
-    print(f"python {expected.PYTHON}, loop {arguments.loop}, mode {arguments.mode}, "
-          f"{totals['expected_failure']} expected failures, {foreign} on another loop")
+    print(
+        f"python {expected.PYTHON}, loop {arguments.loop}, mode {arguments.mode}, "
+        f"{totals['expected_failure']} expected failures, {foreign} on another loop"
+    )
     print(f"{totals['passed'] + totals['expected_failure']} passed, {failed} failed, {totals['skipped']} skipped")
     if arguments.json:
         write_json(arguments, runs)
@@ -255,8 +277,12 @@ def write_json(arguments: argparse.Namespace, runs: list[ModuleRun]) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the interpreter's own test_asyncio on another event loop.")
     parser.add_argument("--loop", choices=("ioxide", "stdlib", "uvloop"), default="ioxide")
-    parser.add_argument("--mode", choices=("loop", "names"), default="loop",
-                        help="loop: loop, and the classes of the parameterised tests; names: all of ioxide's names in asyncio")
+    parser.add_argument(
+        "--mode",
+        choices=("loop", "names"),
+        default="loop",
+        help="loop: loop, and the classes of the parameterised tests; names: all of ioxide's names in asyncio",
+    )
     parser.add_argument("--modules", default="", help="comma-separated, such as test_tasks,test_futures")
     parser.add_argument("--jobs", type=int, default=1, help="modules that run at the same time")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one module")

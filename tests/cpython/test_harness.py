@@ -12,10 +12,11 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).parent))
-import expected  # noqa: E402  # the harness is a folder of scripts, not a package
-import run  # noqa: E402
+import expected  # the harness is a folder of scripts, not a package
+import run
 
 SITE = """
 import os, test.test_asyncio
@@ -34,7 +35,9 @@ class HarnessTests(unittest.TestCase):
             return subprocess.run(
                 [sys.executable, str(run.HERE / "run.py"), "--modules", "test_sample", *arguments],
                 env={**os.environ, "PYTHONPATH": path, "HARNESS_TEST_FOLDER": folder},
-                capture_output=True, text=True, timeout=120,
+                capture_output=True,
+                text=True,
+                timeout=120,
             )
 
     def test_passing_module_gives_status_zero(self) -> None:
@@ -50,7 +53,8 @@ class HarnessTests(unittest.TestCase):
             " def test_a(self): self.fail('first')\n"
             " def test_b(self): raise OSError('second')\n"
             " def test_c(self):\n  with self.subTest('x'): self.fail('third')\n",
-            "--loop", "stdlib",
+            "--loop",
+            "stdlib",
         )
         for text in ("T.test_a: AssertionError: first", "T.test_b: OSError: second", "T.test_c: AssertionError: third"):
             self.assertIn(text, done.stdout)
@@ -63,7 +67,12 @@ class HarnessTests(unittest.TestCase):
             " def test_a(self): pass\n"
             " def test_b(self): ctypes.PyDLL(None).sleep(60)\n"
             " def test_c(self): asyncio.new_event_loop().close()\n",
-            "--loop", "stdlib", "--test-timeout", "2", "--json", os.devnull,
+            "--loop",
+            "stdlib",
+            "--test-timeout",
+            "2",
+            "--json",
+            os.devnull,
         )
         self.assertIn("FAILED test_sample.T.test_b: hung", done.stdout, done.stderr)
         self.assertIn("2 passed, 1 failed, 0 skipped", done.stdout)
@@ -75,7 +84,8 @@ class HarnessTests(unittest.TestCase):
             " def test_a(self): ctypes.string_at(0)\n"
             " def test_b(self): os._exit(0)\n"
             " def test_c(self): pass\n",
-            "--loop", "stdlib",
+            "--loop",
+            "stdlib",
         )
         self.assertRegex(done.stdout, "T.test_a: the process died: SIGSEGV")
         self.assertRegex(done.stdout, "T.test_b: the process died: exit status 0")
@@ -83,10 +93,9 @@ class HarnessTests(unittest.TestCase):
 
     def test_broken_fixture_and_module_are_failures(self) -> None:
         done = self.run_harness(
-            "class T(unittest.TestCase):\n"
-            " @classmethod\n def setUpClass(cls): raise OSError('no')\n"
-            " def test_a(self): pass\n",
-            "--loop", "stdlib",
+            "class T(unittest.TestCase):\n @classmethod\n def setUpClass(cls): raise OSError('no')\n def test_a(self): pass\n",
+            "--loop",
+            "stdlib",
         )
         self.assertRegex(done.stdout, r"FAILED test_sample.setUpClass .*: OSError: no")
         self.assertEqual(done.returncode, 1)
@@ -98,7 +107,10 @@ class HarnessTests(unittest.TestCase):
         done = self.run_harness(
             "import threading\n"
             "class T(unittest.TestCase):\n def test_a(self): threading.Thread(target=time.sleep, args=(60,)).start()\n",
-            "--loop", "stdlib", "--test-timeout", "2",
+            "--loop",
+            "stdlib",
+            "--test-timeout",
+            "2",
         )
         self.assertIn("(interpreter exit): hung", done.stdout)
         self.assertEqual(done.returncode, 1)
@@ -138,7 +150,7 @@ class HarnessTests(unittest.TestCase):
 
 
 class ExpectationTests(unittest.TestCase):
-    EVENT: dict[str, str | int] = {"outcome": "passed", "summary": "", "detail": ""}
+    EVENT: ClassVar[dict[str, str | int]] = {"outcome": "passed", "summary": "", "detail": ""}
 
     def row(self, **keys: object) -> expected.Row:
         return expected._row({"module": "m", "tests": ["T.test_*"], "outcome": "fail", "reason": "why", **keys})

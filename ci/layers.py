@@ -141,11 +141,12 @@ def assignments_to_asyncio(tree: ast.Module) -> Iterator[int]:
             node = node.value
         return isinstance(node, ast.Name) and node.id in names
 
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load) and is_asyncios(node):
-            yield node.lineno
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr") and is_asyncios(node.args[0]):
-            yield node.lineno
+    def changes(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call):
+            return ast.unparse(node.func) in ("setattr", "delattr") and is_asyncios(node.args[0])
+        return isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load) and is_asyncios(node)
+
+    yield from (node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr) and changes(node))
 
 
 def check_length_of_files(root: Path) -> Violations:

@@ -24,7 +24,7 @@ pub mod write_queue;
 #[cfg(test)]
 mod random;
 
-pub use address::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
+pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};
 pub use write_queue::{Progress, WriteQueue};

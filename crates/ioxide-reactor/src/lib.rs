@@ -27,6 +27,6 @@ pub use clock::MonotonicTime;
 pub use inbox::Inbox;
 pub use interest::{Interest, Readiness};
 pub use ready::ReadyQueue;
-pub use sys::{Event, Mode, Poller};
+pub use sys::{Event, Mode, Poller, Registrar};
 pub use timers::Timers;
 pub use wakes::Wakes;

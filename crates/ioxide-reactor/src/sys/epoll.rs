@@ -12,6 +12,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::interest::{Interest, Readiness};
@@ -51,28 +52,21 @@ struct KernelTimespec {
     nanoseconds: i64,
 }
 
+/// Changes what an epoll instance watches, also while somebody waits on its [`Poller`], from any thread.
+#[derive(Clone)]
+pub struct Registrar {
+    epoll: Arc<OwnedFd>,
+}
+
 /// An epoll instance and the buffer of the events it last reported.
 pub struct Poller {
-    epoll: OwnedFd,
+    registrar: Registrar,
     buffer: Box<[libc::epoll_event]>,
     filled: usize,
     precision: Precision,
 }
 
-impl Poller {
-    /// Opens an epoll instance, closed on exec.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: the call takes no pointer.
-        let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just opened `descriptor` and nobody else knows it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let buffer = vec![libc::epoll_event { events: 0, u64: 0 }; BUFFER_LENGTH].into_boxed_slice();
-        Ok(Self { epoll, buffer, filled: 0, precision: Precision::Nanoseconds })
-    }
-
+impl Registrar {
     /// Starts to watch `fd`; its events will carry `key`.
     ///
     /// Fails with `EEXIST` when `fd` is already watched, `EPERM` when it is something that cannot be
@@ -117,6 +111,45 @@ impl Poller {
         // SAFETY: `event` is a valid epoll_event for the length of the call.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) })
     }
+}
+
+impl Poller {
+    /// Opens an epoll instance, closed on exec.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the call takes no pointer.
+        let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just opened `descriptor` and nobody else knows it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let buffer = vec![libc::epoll_event { events: 0, u64: 0 }; BUFFER_LENGTH].into_boxed_slice();
+        let registrar = Registrar { epoll: Arc::new(epoll) };
+        Ok(Self { registrar, buffer, filled: 0, precision: Precision::Nanoseconds })
+    }
+
+    /// The handle for registrations.
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    /// See [`Registrar::add`].
+    #[inline]
+    pub fn add(&self, fd: RawFd, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
+        self.registrar.add(fd, key, interest, mode)
+    }
+
+    /// See [`Registrar::modify`].
+    #[inline]
+    pub fn modify(&self, fd: RawFd, key: u64, interest: Interest, mode: Mode) -> io::Result<()> {
+        self.registrar.modify(fd, key, interest, mode)
+    }
+
+    /// See [`Registrar::remove`].
+    #[inline]
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.registrar.remove(fd)
+    }
 
     /// Waits for events, at most `timeout` (without end for `None`), and returns how many there are.
     ///
@@ -139,7 +172,7 @@ impl Poller {
         // SAFETY: the kernel writes at most `BUFFER_LENGTH` events into a buffer of that length.
         let count = unsafe {
             libc::epoll_wait(
-                self.epoll.as_raw_fd(),
+                self.registrar.epoll.as_raw_fd(),
                 self.buffer.as_mut_ptr(),
                 BUFFER_LENGTH as libc::c_int,
                 milliseconds,
@@ -159,7 +192,7 @@ impl Poller {
         let count = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,
-                libc::c_long::from(self.epoll.as_raw_fd()),
+                libc::c_long::from(self.registrar.epoll.as_raw_fd()),
                 self.buffer.as_mut_ptr(),
                 BUFFER_LENGTH as libc::c_long,
                 &timespec as *const KernelTimespec,
@@ -196,13 +229,13 @@ impl Poller {
 
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.registrar.epoll.as_fd()
     }
 }
 
 impl AsRawFd for Poller {
     fn as_raw_fd(&self) -> RawFd {
-        self.epoll.as_raw_fd()
+        self.registrar.epoll.as_raw_fd()
     }
 }
 

@@ -3,4 +3,4 @@
 
 mod epoll;
 
-pub use epoll::{Event, Mode, Poller};
+pub use epoll::{Event, Mode, Poller, Registrar};

@@ -1,0 +1,105 @@
+//! Socket addresses: Python's tuples and strings on one side, the kernel's structs on the other.
+
+use ioxide_cpython::value::{bytes, file_system_text, integer, text, tuple};
+use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, names, none_object};
+use ioxide_io::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
+use std::io;
+
+/// An address as Python's socket module shows it.
+pub fn to_python(address: &SocketAddress) -> Result<Object> {
+    match address.kind() {
+        AddressKind::Absent => Ok(none_object()),
+        AddressKind::Ipv4 { address, port } => {
+            tuple(&[&*text(&address.to_string())?, &*integer(i64::from(port))?])
+        }
+        AddressKind::Ipv6 { address, port, flow_info, scope_id } => tuple(&[
+            &*text(&shown_ipv6(address, scope_id))?,
+            &*integer(i64::from(port))?,
+            &*integer(i64::from(flow_info))?,
+            &*integer(i64::from(scope_id))?,
+        ]),
+        AddressKind::UnixUnnamed => text(""),
+        AddressKind::UnixPath(path) => file_system_text(path),
+        AddressKind::UnixAbstract(name) => bytes(name),
+        AddressKind::Other { family, data } => tuple(&[&*integer(i64::from(family))?, &*bytes(data)?]),
+    }
+}
+
+/// As the C library shows it, with the scope of a link-local address.
+fn shown_ipv6(address: std::net::Ipv6Addr, scope_id: u32) -> String {
+    if scope_id == 0 {
+        return address.to_string();
+    }
+    match ioxide_io::interface_name(scope_id) {
+        Some(name) => format!("{address}%{name}"),
+        None => format!("{address}%{scope_id}"),
+    }
+}
+
+/// The kernel's form of an address for a socket; `None` where a name has to be resolved first.
+/// Fails: TypeError, OverflowError, OSError for addresses that are none.
+pub fn from_python(socket: &Any, address: &Any) -> Result<Option<SocketAddress>> {
+    let family = socket.get_attribute(&names().family)?.to_i32()?;
+    match family {
+        libc::AF_INET | libc::AF_INET6 => internet_address(family, address),
+        libc::AF_UNIX => unix_address(address).map(Some),
+        _ => Err(Raised::new(builtin(Builtin::OSError), "unsupported address family")),
+    }
+}
+
+fn internet_address(family: i32, address: &Any) -> Result<Option<SocketAddress>> {
+    let [host, port, rest @ ..] = address.tuple_items() else {
+        let name = ioxide_cpython::exception::type_name(address);
+        let family = if family == libc::AF_INET { "AF_INET" } else { "AF_INET6" };
+        return Err(Raised::type_error(&format!("{family} address must be tuple, not {name}")));
+    };
+    if !port.is_integer() {
+        return Ok(None);
+    }
+    let port = u16::try_from(port.to_i64()?).map_err(|_| {
+        Raised::new(builtin(Builtin::OverflowError), "connect(): port must be 0-65535.")
+    })?;
+    let number = |index: usize| -> Result<u32> {
+        let value = rest.get(index).map_or(Ok(0), |value: &&Any| value.to_i64())?;
+        u32::try_from(value).map_err(|_| Raised::new(builtin(Builtin::OverflowError), "address field out of range"))
+    };
+    let (flow_info, scope_id) = (number(0)?, number(1)?);
+    if !host.is_string() {
+        return Ok(None);
+    }
+    let host = host.to_text()?;
+    Ok(match (family, parse_literal(host.as_str().as_bytes())) {
+        (libc::AF_INET, Some(LiteralAddress::Ipv4(address))) => Some(SocketAddress::ipv4(address, port)),
+        (libc::AF_INET6, Some(LiteralAddress::Ipv6 { address, zone: None })) => {
+            Some(SocketAddress::ipv6(address, port, flow_info, scope_id))
+        }
+        _ => None,
+    })
+}
+
+fn unix_address(address: &Any) -> Result<SocketAddress> {
+    let encoded = if address.is_bytes() {
+        address.to_object()
+    } else {
+        ioxide_cpython::call::import(c"os")?.get_attribute_str(c"fsencode")?.call1(address)?
+    };
+    let path = encoded.bytes().unwrap_or(&[]);
+    SocketAddress::unix(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENAMETOOLONG) => Raised::new(builtin(Builtin::OSError), "AF_UNIX path too long"),
+        _ => ioxide_cpython::exception::raise_os_error(&error),
+    })
+}
+
+/// `OSError(errno, f'Connect call failed {address}')`, as asyncio raises for a refused connection.
+pub fn raise_connect_error(error: &io::Error, address: &SocketAddress) -> Raised {
+    let build = || -> Result<Object> {
+        let number = error.raw_os_error().unwrap_or(libc::EIO);
+        let shown = to_python(address)?.str()?.to_text()?;
+        let message = text(&format!("Connect call failed {}", shown.as_str()))?;
+        builtin(Builtin::OSError).call(&[&*integer(i64::from(number))?, &*message])
+    };
+    match build() {
+        Ok(exception) => Raised::exception(exception),
+        Err(raised) => raised,
+    }
+}

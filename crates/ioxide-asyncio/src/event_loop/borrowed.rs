@@ -1,0 +1,116 @@
+//! The methods of the loop that run asyncio's own Python code, of the same Python version, over ioxide's native
+//! ones: what happens once a connection, a server, a process or a program, not once a message or a task.
+//! They call back into the loop by its documented and private method names, which `methods` has.
+//!
+//! The list only shrinks: a method leaves it when a native one takes its place.
+
+use super::EventLoop;
+use ioxide_cpython::call::import;
+use ioxide_cpython::value::{dict, float, integer};
+use ioxide_cpython::{Any, Object, Result, boolean, imports, none};
+
+/// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
+const METHODS: &[&str] = &[
+    // Connections and servers.
+    "create_connection",
+    "_connect_sock",
+    "_create_connection_transport",
+    "_ensure_resolved",
+    "create_server",
+    "_create_server_getaddrinfo",
+    "connect_accepted_socket",
+    "create_unix_connection",
+    "create_unix_server",
+    "_start_serving",
+    "_stop_serving",
+    "_accept_connection",
+    "_accept_connection2",
+    // TLS, datagrams, pipes, processes, files sent whole.
+    "start_tls",
+    "_make_ssl_transport",
+    "create_datagram_endpoint",
+    "_make_datagram_transport",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "_make_read_pipe_transport",
+    "_make_write_pipe_transport",
+    "subprocess_exec",
+    "subprocess_shell",
+    "_make_subprocess_transport",
+    "_child_watcher_callback",
+    "_log_subprocess",
+    "sendfile",
+    "_sendfile_native",
+    "_sendfile_fallback",
+    "sock_sendfile",
+    "_sock_sendfile_native",
+    "_sock_sendfile_native_impl",
+    "_sock_sendfile_fallback",
+    "_sock_sendfile_update_filepos",
+    "_sock_add_cancellation_callback",
+    "_check_sendfile_params",
+    // Executors, asynchronous generators, exception handlers.
+    "run_in_executor",
+    "set_default_executor",
+    "shutdown_default_executor",
+    "_do_shutdown",
+    "_check_default_executor",
+    "shutdown_asyncgens",
+    "_asyncgen_firstiter_hook",
+    "_asyncgen_finalizer_hook",
+    "get_exception_handler",
+    "set_exception_handler",
+    "default_exception_handler",
+    "call_exception_handler",
+    // Signals.
+    "remove_signal_handler",
+    "_handle_signal",
+    "_check_signal",
+    "_process_self_data",
+    "_make_self_pipe",
+    "_read_from_self",
+    "_close_self_pipe",
+    "_check_callback",
+    "_check_running",
+];
+
+fn source() -> Result<Object> {
+    import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSelectorEventLoop")
+}
+
+/// One of asyncio's functions, for a native method that goes before it.
+pub fn function(name: &str) -> Result<Object> {
+    source()?.get_attribute(&*ioxide_cpython::names::intern(name)?)
+}
+
+/// Puts asyncio's functions into the class.
+pub fn borrow_methods(class: &Any) -> Result<()> {
+    let source = source()?;
+    for name in METHODS {
+        let name = ioxide_cpython::names::intern(name)?;
+        if let Some(function) = source.get_attribute_optional(&name)? {
+            class.set_attribute(&name, &function)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a new loop the instance attributes that the borrowed methods use.
+pub fn give_attributes(event_loop: &EventLoop) -> Result<()> {
+    let attributes = event_loop.get_attribute(&ioxide_cpython::names().__dict__)?;
+    let set = |name: &str, value: &Any| attributes.dict_set(&*ioxide_cpython::names::intern(name)?, value);
+    set("slow_callback_duration", &*float(0.1)?)?;
+    set("_clock_resolution", &*float(1e-9)?)?;
+    set("_current_handle", none())?;
+    set("_exception_handler", none())?;
+    set("_default_executor", none())?;
+    set("_executor_shutdown_called", &boolean(false))?;
+    set("_asyncgens", &*imports().WeakSet.call0()?)?;
+    set("_asyncgens_shutdown_called", &boolean(false))?;
+    set("_signal_handlers", &*dict()?)?;
+    set("_unix_server_sockets", &*dict()?)?;
+    set("_transports", &*imports().WeakValueDictionary.call0()?)?;
+    set("_internal_fds", &*integer(0)?)?;
+    set("_ssock", none())?;
+    set("_csock", none())
+}

@@ -1,0 +1,184 @@
+//! What Python sees of the loop: every native method by its name. The borrowed ones are in `borrowed`.
+
+use super::EventLoop;
+use ioxide_cpython::methods::{attribute, documented, getter, method, method0, method1};
+use ioxide_cpython::types::ShellDefinition;
+use ioxide_cpython::{Any, Raised, Result, imports};
+
+pub fn definition() -> ShellDefinition {
+    let mut methods = lifecycle();
+    methods.extend(scheduling());
+    methods.extend(descriptors());
+    ShellDefinition {
+        name: c"EventLoop",
+        bases: vec![imports().AbstractEventLoop.clone()],
+        doc: "An event loop in Rust: asyncio's, to be used wherever one of asyncio's is.\n\n\
+              Differs from asyncio in docs/differences.md only.",
+        methods,
+        attributes: vec![
+            attribute(c"_debug", EventLoop::get_debug, |this: &EventLoop, value: Option<&Any>| match value {
+                Some(value) => this.set_debug(value),
+                None => Err(Raised::type_error("cannot delete attribute")),
+            }),
+            getter(c"_closed", EventLoop::is_closed),
+            getter(c"_thread_id", EventLoop::thread_number),
+            getter(c"_stopping", |this: &EventLoop| this.core().stopping.get()),
+        ],
+        new: Some(method(c"__new__", |_owner: &Any, arguments: ioxide_cpython::methods::Arguments<'_>| {
+            match arguments.positional() {
+                [class, ..] => EventLoop::new(class),
+                [] => Err(Raised::type_error("EventLoop.__new__(): not enough arguments")),
+            }
+        })),
+    }
+}
+
+fn lifecycle() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            method0(c"run_forever", EventLoop::run_forever),
+            c"run_forever($self, /)\n--\n\nRuns until stop() is called.",
+        ),
+        documented(
+            method1(c"run_until_complete", EventLoop::run_until_complete),
+            c"run_until_complete($self, future, /)\n--\n\nRuns until the future is done and returns its result.",
+        ),
+        documented(
+            method0(c"stop", EventLoop::stop),
+            c"stop($self, /)\n--\n\nStops the loop at the end of the current turn.",
+        ),
+        documented(method0(c"is_running", EventLoop::is_running), c"is_running($self, /)\n--\n\n"),
+        documented(method0(c"is_closed", EventLoop::is_closed), c"is_closed($self, /)\n--\n\n"),
+        documented(
+            method0(c"close", EventLoop::close),
+            c"close($self, /)\n--\n\nCloses the loop; it must not be running.",
+        ),
+        documented(method0(c"get_debug", EventLoop::get_debug), c"get_debug($self, /)\n--\n\n"),
+        documented(
+            method1(c"set_debug", EventLoop::set_debug),
+            c"set_debug($self, enabled, /)\n--\n\nTurns debug mode on or off.",
+        ),
+        method0(c"_check_closed", EventLoop::check_closed),
+        method0(c"_check_thread", EventLoop::check_thread),
+        method0(c"__del__", EventLoop::finalize),
+        method0(c"__repr__", EventLoop::show),
+        method(c"__setattr__", |this: &EventLoop, arguments: ioxide_cpython::methods::Arguments<'_>| {
+            match arguments.positional() {
+                [name, value] => this.set_attribute_noticed(name, value),
+                _ => Err(Raised::type_error("expected 2 arguments")),
+            }
+        }),
+        method1(c"__delattr__", EventLoop::delete_attribute_noticed),
+        method(c"add_signal_handler", EventLoop::add_signal_handler),
+        method1(c"_add_callback", EventLoop::add_callback),
+        method1(c"_add_callback_signalsafe", EventLoop::add_callback_signalsafe),
+        method0(c"_write_to_self", EventLoop::wake),
+    ]
+}
+
+fn scheduling() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            method0(c"time", EventLoop::time),
+            c"time($self, /)\n--\n\nThe loop's clock in seconds: time.monotonic().",
+        ),
+        documented(
+            method(c"call_soon", EventLoop::call_soon),
+            c"call_soon($self, callback, /, *args, context=None)\n--\n\nCalls the callback in the next turn.",
+        ),
+        documented(
+            method(c"call_soon_threadsafe", EventLoop::call_soon_threadsafe),
+            c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+              call_soon() for other threads and for signal handlers.",
+        ),
+        documented(
+            method(c"call_later", EventLoop::call_later),
+            c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+              Calls the callback `delay` seconds from now, never earlier.",
+        ),
+        documented(
+            method(c"call_at", EventLoop::call_at),
+            c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+              Calls the callback when time() has reached `when`, never earlier.",
+        ),
+        documented(method0(c"create_future", EventLoop::create_future), c"create_future($self, /)\n--\n\n"),
+        documented(
+            method(c"create_task", EventLoop::create_task),
+            c"create_task($self, coro, /, **kwargs)\n--\n\nRuns the coroutine as a task.",
+        ),
+        documented(
+            method1(c"set_task_factory", EventLoop::set_task_factory),
+            c"set_task_factory($self, factory, /)\n--\n\n",
+        ),
+        documented(
+            method0(c"get_task_factory", EventLoop::get_task_factory),
+            c"get_task_factory($self, /)\n--\n\n",
+        ),
+        method1(c"_timer_handle_cancelled", EventLoop::timer_handle_cancelled),
+        documented(
+            method(c"getaddrinfo", EventLoop::getaddrinfo),
+            c"getaddrinfo($self, host, port, *, family=0, type=0, proto=0, flags=0)\n--\n\n",
+        ),
+        documented(
+            method(c"getnameinfo", EventLoop::getnameinfo),
+            c"getnameinfo($self, sockaddr, flags=0)\n--\n\n",
+        ),
+    ]
+}
+
+fn descriptors() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            method(c"add_reader", EventLoop::add_reader),
+            c"add_reader($self, fd, callback, /, *args)\n--\n\nCalls the callback whenever fd is readable.",
+        ),
+        documented(
+            method(c"add_writer", EventLoop::add_writer),
+            c"add_writer($self, fd, callback, /, *args)\n--\n\nCalls the callback whenever fd is writable.",
+        ),
+        documented(method1(c"remove_reader", EventLoop::remove_reader), c"remove_reader($self, fd, /)\n--\n\n"),
+        documented(method1(c"remove_writer", EventLoop::remove_writer), c"remove_writer($self, fd, /)\n--\n\n"),
+        method(c"_add_reader", EventLoop::add_reader_unchecked),
+        method(c"_add_writer", EventLoop::add_writer_unchecked),
+        method1(c"_remove_reader", EventLoop::remove_reader_unchecked),
+        method1(c"_remove_writer", EventLoop::remove_writer_unchecked),
+        method1(c"_ensure_fd_no_transport", EventLoop::check_not_in_use),
+        documented(method(c"sock_recv", EventLoop::sock_recv), c"sock_recv($self, sock, n)\n--\n\n"),
+        documented(
+            method(c"sock_recv_into", EventLoop::sock_recv_into),
+            c"sock_recv_into($self, sock, buf)\n--\n\n",
+        ),
+        documented(
+            method(c"sock_recvfrom", EventLoop::sock_recvfrom),
+            c"sock_recvfrom($self, sock, bufsize)\n--\n\n",
+        ),
+        documented(
+            method(c"sock_recvfrom_into", EventLoop::sock_recvfrom_into),
+            c"sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n",
+        ),
+        documented(
+            method(c"sock_sendall", EventLoop::sock_sendall),
+            c"sock_sendall($self, sock, data)\n--\n\n",
+        ),
+        documented(
+            method(c"sock_sendto", EventLoop::sock_sendto),
+            c"sock_sendto($self, sock, data, address)\n--\n\n",
+        ),
+        documented(method(c"sock_accept", EventLoop::sock_accept), c"sock_accept($self, sock)\n--\n\n"),
+        documented(
+            method(c"sock_connect", EventLoop::sock_connect),
+            c"sock_connect($self, sock, address)\n--\n\n",
+        ),
+        method(c"_make_socket_transport", crate::transports::make_socket_transport),
+    ]
+}
+
+impl EventLoop {
+    /// `loop._thread_id`: the thread that runs the loop, or None.
+    fn thread_number(&self) -> Result<ioxide_cpython::Object> {
+        match self.core().thread.get() {
+            0 => Ok(ioxide_cpython::none_object()),
+            thread => ioxide_cpython::value::integer(thread as i64),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Scheduling: callbacks for the next turn, for a time, from another thread; futures and tasks.
+
+use super::{EventLoop, Ready, thread_id};
+use crate::futures;
+use crate::handles::{Handle, TimerHandle};
+use crate::tasks::{Task, TaskOptions};
+use ioxide_cpython::methods::{Arguments, given, name_is, unexpected_keyword};
+use ioxide_cpython::object::Detached;
+use ioxide_cpython::types::Native;
+use ioxide_cpython::value::{dict, float};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none_object};
+use ioxide_reactor::MonotonicTime;
+
+/// More timers than this, more than half of them cancelled: the cancelled ones are swept out. asyncio's rule.
+const TIMERS_BEFORE_SWEEP: usize = 100;
+
+impl EventLoop {
+    /// `loop.time()`: seconds, equal to `time.monotonic()`.
+    pub fn time(&self) -> Result<Object> {
+        float(MonotonicTime::now().as_seconds())
+    }
+
+    /// `loop.call_soon(callback, *args, context=None)`
+    #[inline]
+    pub fn call_soon(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let callback_context = arguments.only_context("call_soon")?;
+        let Some((callback, rest)) = arguments.positional().split_first() else {
+            return Err(missing_callback("call_soon"));
+        };
+        self.check_closed()?;
+        if self.is_debug() {
+            self.check_thread()?;
+            check_callback(callback, "call_soon")?;
+        }
+        if let ([future], Some(task)) = (rest, Task::from_any(callback)) {
+            // asyncio's own Future scheduling a waiter that ioxide left in it (futures, F1).
+            self.push_ready(Ready::Wakeup(task.to_object(), future.to_object()));
+            return Ok(none_object());
+        }
+        let handle = Handle::create(self, callback, rest, callback_context)?;
+        self.push_ready(Ready::Handle(handle.clone()));
+        Ok(handle)
+    }
+
+    /// `loop.call_soon_threadsafe(callback, *args, context=None)`
+    pub fn call_soon_threadsafe(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let callback_context = arguments.only_context("call_soon_threadsafe")?;
+        let Some((callback, rest)) = arguments.positional().split_first() else {
+            return Err(missing_callback("call_soon_threadsafe"));
+        };
+        self.check_closed()?;
+        if self.is_debug() {
+            check_callback(callback, "call_soon_threadsafe")?;
+        }
+        let handle = Handle::create(self, callback, rest, callback_context)?;
+        let core = self.core();
+        if core.thread.get() == thread_id() {
+            self.push_ready(Ready::Handle(handle.clone()));
+        } else {
+            core.inbox.push(Detached::new(handle.clone()));
+        }
+        self.wake()?;
+        Ok(handle)
+    }
+
+    /// Ends the wait of the loop, now or the next one.
+    pub fn wake(&self) -> Result<()> {
+        let wakes = self.core().wakes.borrow().clone();
+        match wakes {
+            Some(wakes) => wakes.wake().map_err(|error| ioxide_cpython::exception::raise_os_error(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// `loop.call_later(delay, callback, *args, context=None)`; `delay` in seconds.
+    pub fn call_later(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let [delay, callback, rest @ ..] = arguments.positional() else {
+            return Err(missing_callback("call_later"));
+        };
+        if delay.is_none() {
+            return Err(Raised::type_error("delay must not be None"));
+        }
+        let overrides = self.core().overrides.get();
+        if overrides.call_at || overrides.time {
+            return self.call_later_by_methods(delay, callback, rest, arguments);
+        }
+        let callback_context = arguments.only_context("call_later")?;
+        let when = MonotonicTime::now().as_seconds() + delay.to_f64()?;
+        self.schedule_timer("call_later", when, callback, rest, callback_context)
+    }
+
+    /// `self.call_at(self.time() + delay, ...)`, for loops on which somebody has replaced either.
+    fn call_later_by_methods(
+        &self,
+        delay: &Any,
+        callback: &Any,
+        rest: &[&Any],
+        arguments: Arguments<'_>,
+    ) -> Result<Object> {
+        let when = float(self.call_method0(&names().time)?.to_f64()? + delay.to_f64()?)?;
+        let mut all = vec![&*when, callback];
+        all.extend_from_slice(rest);
+        match arguments.only_context("call_later")? {
+            Some(callback_context) => {
+                all.push(callback_context);
+                self.call_method_keywords(&names().call_at, &all, &imports().names_context)
+            }
+            None => self.call_method(&names().call_at, &all),
+        }
+    }
+
+    /// `loop.call_at(when, callback, *args, context=None)`; `when` in seconds of `loop.time()`.
+    pub fn call_at(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let [when, callback, rest @ ..] = arguments.positional() else {
+            return Err(missing_callback("call_at"));
+        };
+        if when.is_none() {
+            return Err(Raised::type_error("when cannot be None"));
+        }
+        let callback_context = arguments.only_context("call_at")?;
+        self.schedule_timer("call_at", when.to_f64()?, callback, rest, callback_context)
+    }
+
+    fn schedule_timer(
+        &self,
+        function: &str,
+        when: f64,
+        callback: &Any,
+        rest: &[&Any],
+        callback_context: Option<&Any>,
+    ) -> Result<Object> {
+        self.check_closed()?;
+        if self.is_debug() {
+            self.check_thread()?;
+            check_callback(callback, function)?;
+        }
+        let timer = TimerHandle::create(self, when, callback, rest, callback_context)?;
+        let deadline = MonotonicTime::not_before_seconds(when);
+        self.core().timers.borrow_mut().push(deadline, Some(timer.clone()));
+        Ok(timer)
+    }
+
+    /// A timer in the heap was cancelled: it stays there until it is due or there are too many of its kind.
+    pub fn on_timer_cancelled(&self) {
+        let core = self.core();
+        let cancelled = core.cancelled_timers.get() + 1;
+        core.cancelled_timers.set(cancelled);
+        let count = core.timers.borrow().len();
+        if count > TIMERS_BEFORE_SWEEP && cancelled * 2 > count {
+            self.sweep_cancelled_timers();
+        }
+    }
+
+    fn sweep_cancelled_timers(&self) {
+        let mut swept = Vec::new();
+        self.core().timers.borrow_mut().retain(|entry| {
+            // The handle whose cancellation began the sweep is marked after it: it is kept, and stays counted.
+            let timer = entry.as_deref().and_then(TimerHandle::from_any);
+            let cancelled = timer.is_none_or(|timer| timer.is_cancelled());
+            if cancelled {
+                swept.extend(entry.take());
+            }
+            !cancelled
+        });
+        let core = self.core();
+        core.cancelled_timers.set(core.cancelled_timers.get().saturating_sub(swept.len()));
+        for timer in &swept {
+            if let Some(timer) = TimerHandle::from_any(timer) {
+                timer.scheduled.set(ioxide_cpython::boolean(false));
+            }
+        }
+    }
+
+    /// `loop._timer_handle_cancelled(handle)`, which asyncio's own timer handles call.
+    pub fn timer_handle_cancelled(&self, _handle: &Any) -> Result<()> {
+        self.on_timer_cancelled();
+        Ok(())
+    }
+
+    /// `loop.create_future()`
+    pub fn create_future(&self) -> Result<Object> {
+        futures::create(self)
+    }
+
+    /// `loop.create_task(coro, **kwargs)`; what the keywords are depends on the Python version.
+    pub fn create_task(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let [coroutine] = arguments.positional() else {
+            return Err(Raised::type_error("create_task() takes exactly 1 positional argument"));
+        };
+        self.check_closed()?;
+        if let Some(factory) = self.core().task_factory.get_object() {
+            return self.create_task_by_factory(&factory, coroutine, arguments);
+        }
+        let mut options = TaskOptions::default();
+        for (name, value) in arguments.keywords() {
+            if name_is(name, "name") {
+                options.name = given(Some(value));
+            } else if name_is(name, "context") {
+                options.context = given(Some(value));
+            } else if name_is(name, "eager_start") && TASK_KEYWORDS.get().forwarded {
+                options.eager_start = value.is_true()?;
+            } else {
+                return Err(unexpected_keyword("create_task", name));
+            }
+        }
+        Task::create(self, coroutine, options)
+    }
+
+    /// A factory gets the keywords that the caller passed and no others.
+    fn create_task_by_factory(
+        &self,
+        factory: &Any,
+        coroutine: &Any,
+        arguments: Arguments<'_>,
+    ) -> Result<Object> {
+        let keywords = dict()?;
+        let mut name = None;
+        for (keyword, value) in arguments.keywords() {
+            if TASK_KEYWORDS.get().forwarded {
+                keywords.dict_set(keyword, value)?;
+            } else if name_is(keyword, "name") {
+                name = given(Some(value));
+            } else if name_is(keyword, "context") {
+                if !value.is_none() {
+                    keywords.dict_set(keyword, value)?;
+                }
+            } else {
+                return Err(unexpected_keyword("create_task", keyword));
+            }
+        }
+        let positional = ioxide_cpython::value::tuple(&[self, coroutine])?;
+        let task = factory.call_tuple(&positional, Some(&keywords))?;
+        if let Some(name) = name {
+            set_task_name(&task, name)?;
+        }
+        Ok(task)
+    }
+
+    /// `loop.set_task_factory(factory)`. Fails: TypeError where the factory is neither callable nor None.
+    pub fn set_task_factory(&self, factory: &Any) -> Result<()> {
+        if !factory.is_none() && !factory.is_callable() {
+            return Err(Raised::type_error("task factory must be a callable or None"));
+        }
+        drop(self.core().task_factory.replace((!factory.is_none()).then(|| factory.to_object())));
+        Ok(())
+    }
+
+    /// `loop.get_task_factory()`
+    pub fn get_task_factory(&self) -> Object {
+        self.core().task_factory.get_or_none()
+    }
+
+    /// Debug mode: refuses calls from another thread than the loop's.
+    pub fn check_thread(&self) -> Result<()> {
+        let thread = self.core().thread.get();
+        if thread != 0 && thread != thread_id() {
+            return Err(Raised::runtime_error(
+                "Non-thread-safe operation invoked on an event loop other than the current one",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How this Python's `create_task` treats keywords.
+pub struct TaskKeywords {
+    /// Whether all keywords are forwarded to the task or its factory (3.13.3 and later).
+    forwarded: bool,
+}
+
+static TASK_KEYWORDS: Once<TaskKeywords> = Once::new();
+
+/// Asks asyncio's own loop how it treats keywords.
+pub fn initialize() -> Result<()> {
+    const CO_VARKEYWORDS: i64 = 8;
+    let base = ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
+    let flags = base.get_attribute_str(c"create_task")?.get_attribute_str(c"__code__")?;
+    let flags = flags.get_attribute_str(c"co_flags")?.to_i64()?;
+    TASK_KEYWORDS.set(TaskKeywords { forwarded: flags & CO_VARKEYWORDS != 0 });
+    Ok(())
+}
+
+fn set_task_name(task: &Any, name: &Any) -> Result<()> {
+    match task.get_attribute_optional(&names().set_name)? {
+        Some(set_name) => set_name.call1(name).map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cold]
+fn missing_callback(function: &str) -> Raised {
+    Raised::type_error(&format!("{function}() missing 1 required positional argument: 'callback'"))
+}
+
+/// Debug mode: refuses coroutines and what cannot be called.
+pub fn check_callback(callback: &Any, function: &str) -> Result<()> {
+    if Task::from_any(callback).is_some() {
+        return Ok(());
+    }
+    let is_coroutine = imports().iscoroutine.call1(callback)?.is_true()?
+        || imports().iscoroutinefunction.call1(callback)?.is_true()?;
+    if is_coroutine {
+        return Err(Raised::type_error(&format!("coroutines cannot be used with {function}()")));
+    }
+    if !callback.is_callable() {
+        let shown = callback.repr()?.to_text()?;
+        return Err(Raised::type_error(&format!(
+            "a callable object was expected by {function}(), got {}",
+            shown.as_str()
+        )));
+    }
+    Ok(())
+}

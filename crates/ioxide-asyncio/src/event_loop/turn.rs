@@ -1,0 +1,231 @@
+//! One turn of the loop, always in this order: wait for events, queue what they woke, queue the due timers, run
+//! exactly the callbacks that were ready then, send what transports have buffered.
+//!
+//! Invariants:
+//! U1. While callbacks are ready and descriptors are watched, no more than `WAIT_AT_LEAST_EVERY` passes between two
+//!     looks at the kernel, callbacks themselves not counted. The first turn of a run always looks.
+
+use super::watch::{Direction, WAKES_KEY};
+use super::{EventLoop, Ready, Watcher};
+use crate::handles::{Handle, TimerHandle};
+use crate::tasks::{self, Task};
+use crate::transports;
+use ioxide_cpython::call::check_signals;
+use ioxide_cpython::detach::without_gil;
+use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::types::Native;
+use ioxide_cpython::{Object, Result, boolean};
+use ioxide_reactor::MonotonicTime;
+use std::io;
+use std::time::Duration;
+
+/// See U1. Looking costs a system call, about as much as a callback; a message can wait this long.
+const WAIT_AT_LEAST_EVERY: Duration = Duration::from_micros(50);
+
+impl EventLoop {
+    /// Fails: KeyboardInterrupt and SystemExit out of a callback, and kernel errors of the wait.
+    pub fn run_once(&self) -> Result<()> {
+        self.wait()?;
+        self.queue_due_timers()?;
+        self.run_ready()?;
+        self.flush_transports()
+    }
+
+    /// Waits until there is something to do, or only looks where there is.
+    fn wait(&self) -> Result<()> {
+        let core = self.core();
+        check_signals()?;
+        if core.inbox.is_pending() {
+            self.receive_from_threads();
+        }
+        let has_ready = !core.ready.borrow().is_empty() || core.stopping.get();
+        if has_ready && !self.is_time_to_look() {
+            return Ok(());
+        }
+        let timeout = if has_ready { Some(Duration::ZERO) } else { self.time_to_next_timer() };
+        match self.wait_for_events(timeout) {
+            Ok(count) => self.queue_events(count),
+            // A signal: its handler runs now; what it scheduled is found by the next turn.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => check_signals()?,
+            Err(error) => return Err(raise_os_error(&error)),
+        }
+        if core.inbox.is_pending() {
+            self.receive_from_threads();
+        }
+        Ok(())
+    }
+
+    /// Whether events may have been waiting for long enough (U1).
+    fn is_time_to_look(&self) -> bool {
+        let core = self.core();
+        if core.polls_every_turn || core.polled_at.get() == MonotonicTime::ZERO {
+            return true;
+        }
+        core.watches.is_watching()
+            && MonotonicTime::now().saturating_since(core.polled_at.get()) >= WAIT_AT_LEAST_EVERY
+    }
+
+    fn wait_for_events(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        let core = self.core();
+        let Ok(mut poller) = core.poller.try_borrow_mut() else {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        };
+        let Some(poller) = poller.as_mut() else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let count = match timeout {
+            Some(Duration::ZERO) => poller.wait(timeout),
+            _ => without_gil(|| poller.wait(timeout)),
+        };
+        if core.watches.is_watching() {
+            core.polled_at.set(MonotonicTime::now());
+        } else {
+            core.polled_at.set(MonotonicTime::MAX);
+        }
+        count
+    }
+
+    /// `None` without timers: wait without end. Cancelled timers at the front are nobody's.
+    fn time_to_next_timer(&self) -> Option<Duration> {
+        let core = self.core();
+        loop {
+            let cancelled = {
+                let timers = core.timers.borrow();
+                let front = timers.peek()?;
+                front.as_deref().and_then(TimerHandle::from_any).is_none_or(|timer| timer.is_cancelled())
+            };
+            if !cancelled {
+                let deadline = core.timers.borrow().next_deadline()?;
+                return Some(deadline.saturating_since(MonotonicTime::now()));
+            }
+            let timer = core.timers.borrow_mut().pop().flatten();
+            self.forget_timer(timer);
+        }
+    }
+
+    /// A cancelled timer leaves the heap.
+    fn forget_timer(&self, timer: Option<Object>) {
+        let core = self.core();
+        core.cancelled_timers.set(core.cancelled_timers.get().saturating_sub(1));
+        if let Some(timer) = timer.as_deref().and_then(TimerHandle::from_any) {
+            timer.scheduled.set(boolean(false));
+        }
+    }
+
+    /// Queues for whoever watches the descriptors of the events.
+    fn queue_events(&self, count: usize) {
+        let core = self.core();
+        for index in 0..count {
+            let event = core.poller.borrow().as_ref().and_then(|poller| poller.event(index));
+            let Some(event) = event else { continue };
+            if event.key == WAKES_KEY {
+                let wakes = core.wakes.borrow().clone();
+                if let Some(wakes) = wakes {
+                    // An error here means that the descriptor is gone: the next wait says so.
+                    let _ = wakes.drain();
+                }
+                self.receive_from_threads();
+                continue;
+            }
+            // As asyncio does: the reader first, then the writer.
+            for direction in [Direction::Read, Direction::Write] {
+                let ready = match direction {
+                    Direction::Read => event.readiness.is_readable(),
+                    Direction::Write => event.readiness.is_writable(),
+                };
+                if ready && let Some(watcher) = self.watcher_of_event(event.key, direction) {
+                    core.ready.borrow_mut().push_back(Ready::Watcher(watcher, direction));
+                }
+            }
+        }
+    }
+
+    fn queue_due_timers(&self) -> Result<()> {
+        let core = self.core();
+        if core.timers.borrow().is_empty() {
+            return Ok(());
+        }
+        let now = MonotonicTime::now();
+        loop {
+            let due = core.timers.borrow_mut().pop_due(now);
+            let Some(Some(handle)) = due else { return Ok(()) };
+            let Some(timer) = TimerHandle::from_any(&handle) else { continue };
+            if timer.is_cancelled() {
+                self.forget_timer(Some(handle));
+                continue;
+            }
+            timer.scheduled.set(boolean(false));
+            core.ready.borrow_mut().push_back(Ready::Handle(handle));
+        }
+    }
+
+    /// Runs what is ready now and nothing that becomes so meanwhile.
+    fn run_ready(&self) -> Result<()> {
+        let core = self.core();
+        let count = core.ready.borrow().len();
+        for _ in 0..count {
+            let item = core.ready.borrow_mut().pop();
+            let Some(item) = item else { break };
+            if core.debug.get() {
+                self.run_in_debug_mode(item)?;
+            } else {
+                self.run_item(item)?;
+            }
+        }
+        core.ready.borrow_mut().end_turn(count);
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn run_item(&self, item: Ready) -> Result<()> {
+        match item {
+            Ready::Step(task) => match Task::from_any(&task) {
+                Some(task) => self.report_step(task, tasks::run_step(task)),
+                None => Ok(()),
+            },
+            Ready::Wakeup(task, future) => match Task::from_any(&task) {
+                Some(task) => self.report_step(task, tasks::run_wakeup(task, &future)),
+                None => Ok(()),
+            },
+            Ready::Throw(task, exception) => match Task::from_any(&task) {
+                Some(task) => self.report_step(task, tasks::run_throw(task, exception)),
+                None => Ok(()),
+            },
+            Ready::Handle(handle) => run_handle(&handle),
+            Ready::Watcher(watcher, direction) => self.run_watcher(watcher, direction),
+        }
+    }
+
+    fn run_watcher(&self, watcher: Watcher, direction: Direction) -> Result<()> {
+        match watcher {
+            Watcher::Handle(handle) => run_handle(&handle),
+            Watcher::Transport(transport) => transports::on_ready(&transport, direction),
+            Watcher::Operation(operation) => operation.attempt(),
+        }
+    }
+
+    /// Sends what the transports have buffered in this turn, each with one system call.
+    pub(super) fn flush_transports(&self) -> Result<()> {
+        let core = self.core();
+        if core.unflushed.borrow().is_empty() {
+            return Ok(());
+        }
+        let unflushed = std::mem::take(&mut *core.unflushed.borrow_mut());
+        for transport in &unflushed {
+            transports::flush(transport)?;
+        }
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn run_handle(handle: &Object) -> Result<()> {
+    if let Some(handle) = Handle::from_exact(handle) {
+        return if handle.is_cancelled() { Ok(()) } else { crate::handles::run(handle) };
+    }
+    match TimerHandle::from_any(handle) {
+        Some(timer) if timer.is_cancelled() => Ok(()),
+        Some(timer) => crate::handles::run(timer),
+        None => Ok(()),
+    }
+}

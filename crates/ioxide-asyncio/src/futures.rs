@@ -1,0 +1,397 @@
+//! `Future`: a real subclass of `asyncio.Future` that keeps its state in asyncio's own fields.
+//!
+//! What schedules callbacks is written here, so that finishing a future wakes its waiters without a call
+//! through Python. Everything else (`result`, `exception`, `done`, `__await__`, reprs, the report of exceptions
+//! that nobody retrieved) is inherited: it reads the same fields.
+//!
+//! Invariants:
+//! F1. A callback that is an ioxide Task stands for that task's wake-up and is shown to Python as its
+//!     `task_wakeup` function. It is only put there when the loop of both is an ioxide loop.
+//! F2. Callbacks leave the future before any of them is scheduled.
+
+use crate::event_loop::{EventLoop, Ready};
+use crate::handles::Handle;
+use crate::tasks::Task;
+use ioxide_cpython::freelist::{FreeList, Recycled};
+use ioxide_cpython::methods::{Arguments, Signature, getter, method, method1};
+use ioxide_cpython::types::{Class, Native, NativeClass};
+use ioxide_cpython::value::{list, tuple};
+use ioxide_cpython::version::{FutureObject, FutureState, clear_instance_attributes};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, context, imports, names, none, none_object};
+use std::ops::Deref;
+
+#[repr(transparent)]
+pub struct Future(FutureObject);
+
+static FUTURE: Once<Class> = Once::new();
+static FREE_FUTURES: FreeList<Future> = FreeList::new(4096);
+static BASE: Once<BaseMethods> = Once::new();
+
+/// Methods of `asyncio.Future` that ioxide's add scheduling to.
+struct BaseMethods {
+    set_exception: Object,
+}
+
+// SAFETY: transparent over the struct of asyncio.Future, which the class derives from.
+unsafe impl Native for Future {
+    fn class() -> &'static Once<Class> {
+        &FUTURE
+    }
+}
+
+impl Deref for Future {
+    type Target = FutureObject;
+    #[inline(always)]
+    fn deref(&self) -> &FutureObject {
+        &self.0
+    }
+}
+
+impl Recycled for Future {
+    fn free_list() -> &'static FreeList<Future> {
+        &FREE_FUTURES
+    }
+
+    fn wants_finalizer(&self) -> bool {
+        self.log_traceback()
+    }
+
+    fn release(&self) {
+        clear_instance_attributes(self);
+        self.clear_fields();
+    }
+}
+
+/// Creates the class.
+pub fn initialize() -> Result<()> {
+    let base = &imports().Future;
+    BASE.set(BaseMethods { set_exception: base.get_attribute(&names().set_exception)? });
+    FUTURE.set(
+        NativeClass::new::<Future>(c"ioxide.Future")
+            .doc(c"A result that arrives later, as asyncio.Future.")
+            .subclassable()
+            .collected_by_base(base)
+            .recycled::<Future>()
+            .methods(vec![
+                method1(c"set_result", |this: &Future, result: &Any| set_result(this, result)),
+                method1(c"set_exception", |this: &Future, exception: &Any| set_exception(this, exception)),
+                method(c"cancel", |this: &Future, arguments: Arguments<'_>| {
+                    let [message] = CANCEL.bind(arguments)?;
+                    cancel(this, message)
+                }),
+                method(c"add_done_callback", |this: &Future, arguments: Arguments<'_>| {
+                    add_done_callback_method(this, arguments)
+                }),
+                method1(c"remove_done_callback", |this: &Future, callback: &Any| {
+                    remove_done_callback(this, callback)
+                }),
+            ])
+            .attributes(vec![getter(c"_callbacks", |this: &Future| callbacks(this))])
+            .create(&[base])?,
+    );
+    Ok(())
+}
+
+pub const CANCEL: Signature<1> =
+    Signature { function: "cancel", names: ["msg"], required: 0, positional: 1 };
+
+/// `loop.create_future()`
+#[inline]
+pub fn create(event_loop: &EventLoop) -> Result<Object> {
+    let object = FREE_FUTURES.allocate()?;
+    if let Some(future) = Future::from_exact(&object) {
+        future.event_loop.initialize(Some(event_loop.to_object()));
+        if let Some(traceback) = event_loop.creation_traceback()? {
+            future.source_traceback.initialize(Some(traceback));
+        }
+    }
+    Ok(object)
+}
+
+/// `future.set_result(result)`. Fails: InvalidStateError; what scheduling the callbacks fails with.
+pub fn set_result(future: &FutureObject, result: &Any) -> Result<()> {
+    if future.event_loop.is_empty() {
+        return Err(Raised::runtime_error("Future object is not initialized."));
+    }
+    if !future.is_pending() {
+        return Err(invalid_state());
+    }
+    future.result.set(result.to_object());
+    future.set_state(FutureState::Finished);
+    schedule_callbacks(future)
+}
+
+#[cold]
+fn invalid_state() -> Raised {
+    Raised::new(&imports().InvalidStateError, "invalid state")
+}
+
+/// `asyncio.Future.set_exception(future, exception)`, with the callbacks scheduled by ioxide.
+pub fn set_exception(future: &FutureObject, exception: &Any) -> Result<()> {
+    let waiting = Callbacks::take(future);
+    match BASE.get().set_exception.call(&[&**future, exception]) {
+        Ok(_) => waiting.schedule(future),
+        Err(raised) => {
+            waiting.restore(future);
+            Err(raised)
+        }
+    }
+}
+
+/// `future.cancel(msg)`: whether the future was still pending.
+pub fn cancel(future: &FutureObject, message: Option<&Any>) -> Result<bool> {
+    future.set_log_traceback(false);
+    if !future.is_pending() {
+        return Ok(false);
+    }
+    future.set_state(FutureState::Cancelled);
+    future.cancel_message.set(message.unwrap_or(none()).to_object());
+    schedule_callbacks(future)?;
+    Ok(true)
+}
+
+/// The CancelledError of a cancelled future, with its message; a stored one is handed out once.
+pub fn cancelled_error(future: &FutureObject) -> Result<Object> {
+    if let Some(exception) = future.cancelled_exception.take() {
+        return Ok(exception);
+    }
+    match future.cancel_message.get_object().filter(|message| !message.is_none()) {
+        Some(message) => imports().CancelledError.call1(&message),
+        None => imports().CancelledError.call0(),
+    }
+}
+
+/// How a future that is done ended.
+pub enum Outcome {
+    Result(Object),
+    Exception(Object),
+}
+
+/// `future.result()`, with the exception as a value. Fails: InvalidStateError.
+pub fn outcome(future: &FutureObject) -> Result<Outcome> {
+    match future.state() {
+        FutureState::Pending => Err(Raised::new(&imports().InvalidStateError, "Result is not set.")),
+        FutureState::Cancelled => cancelled_error(future).map(Outcome::Exception),
+        FutureState::Finished => {
+            future.set_log_traceback(false);
+            let Some(exception) = future.exception.get_object() else {
+                return Ok(Outcome::Result(future.result.get_or_none()));
+            };
+            let traceback = future.exception_traceback.take();
+            ioxide_cpython::exception::set_traceback(&exception, traceback.as_deref());
+            Ok(Outcome::Exception(exception))
+        }
+    }
+}
+
+const ADD_DONE_CALLBACK: Signature<2> =
+    Signature { function: "add_done_callback", names: ["fn", "context"], required: 1, positional: 1 };
+
+/// `future.add_done_callback(fn, *, context=None)`
+pub fn add_done_callback_method(future: &FutureObject, arguments: Arguments<'_>) -> Result<()> {
+    let [callback, callback_context] = ADD_DONE_CALLBACK.bind(arguments)?;
+    let callback = callback.unwrap_or(none());
+    let callback_context = match ioxide_cpython::methods::given(callback_context) {
+        Some(callback_context) => callback_context.to_object(),
+        None => context::copy_current()?,
+    };
+    add_done_callback(future, callback, &callback_context)
+}
+
+/// Fails: RuntimeError for a future without a loop.
+pub fn add_done_callback(future: &FutureObject, callback: &Any, callback_context: &Any) -> Result<()> {
+    let Some(event_loop) = future.event_loop.get_object() else {
+        return Err(Raised::runtime_error("uninitialized Future object"));
+    };
+    if !future.is_pending() {
+        return schedule(&event_loop, callback, future, Some(callback_context));
+    }
+    if future.callbacks.is_empty() && future.callback0.is_empty() {
+        future.callback0.set(callback.to_object());
+        future.context0.set(callback_context.to_object());
+        return Ok(());
+    }
+    let entry = tuple(&[callback, callback_context])?;
+    if future.callbacks.is_empty() {
+        future.callbacks.set(list()?);
+    }
+    match future.callbacks.get_object() {
+        Some(callbacks) => callbacks.list_append(&entry),
+        None => Ok(()),
+    }
+}
+
+/// Lets `task` wait for a future of the same ioxide loop (F1).
+#[inline]
+pub fn add_waiting_task(future: &FutureObject, task: &Task) -> Result<()> {
+    if future.is_pending() && future.callback0.is_empty() && future.callbacks.is_empty() {
+        future.callback0.set(task.to_object());
+        return Ok(());
+    }
+    add_done_callback(future, task, &task.context.get_or_none())
+}
+
+/// `future.remove_done_callback(fn)`: how many were removed.
+pub fn remove_done_callback(future: &FutureObject, callback: &Any) -> Result<Object> {
+    let waiting = Callbacks::take(future).into_pairs()?;
+    let mut removed = 0;
+    let mut kept = Vec::new();
+    let mut failure = None;
+    for (present, present_context) in waiting {
+        let equal = if failure.is_some() { Ok(false) } else { shown(&present)?.equals(callback) };
+        match equal {
+            Ok(true) => removed += 1,
+            Ok(false) => kept.push((present, present_context)),
+            Err(raised) => {
+                failure = Some(raised.take());
+                kept.push((present, present_context));
+            }
+        }
+    }
+    // A comparison may have run Python that added callbacks: they stay, behind the older ones.
+    kept.extend(Callbacks::take(future).into_pairs()?);
+    if future.is_pending() {
+        for (present, present_context) in &kept {
+            add_done_callback(future, present, present_context)?;
+        }
+    }
+    match failure {
+        Some(exception) => Err(Raised::exception(exception)),
+        None => ioxide_cpython::value::integer(removed),
+    }
+}
+
+/// `future._callbacks`: a list of (callback, context), or None.
+pub fn callbacks(future: &FutureObject) -> Result<Object> {
+    let Some(first) = future.callback0.get_object() else {
+        return Ok(none_object());
+    };
+    let pairs = list()?;
+    let first_context = match (Task::from_any(&first), future.context0.get_object()) {
+        (_, Some(first_context)) => first_context,
+        (Some(task), None) => task.context.get_or_none(),
+        (None, None) => none_object(),
+    };
+    pairs.list_append(&*tuple(&[&*shown(&first)?, &*first_context])?)?;
+    if let Some(others) = future.callbacks.get_object() {
+        for entry in others.iterate()? {
+            let entry = entry?;
+            if let [callback, callback_context] = entry.tuple_items() {
+                pairs.list_append(&*tuple(&[&*shown(callback)?, *callback_context])?)?;
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// A callback as Python sees it (F1).
+fn shown(callback: &Any) -> Result<Object> {
+    match Task::from_any(callback) {
+        Some(task) => crate::tasks::wakeup_function(task),
+        None => Ok(callback.to_object()),
+    }
+}
+
+/// The callbacks of one future, taken out of it (F2).
+struct Callbacks {
+    first: Option<Object>,
+    first_context: Option<Object>,
+    others: Option<Object>,
+}
+
+impl Callbacks {
+    fn take(future: &FutureObject) -> Callbacks {
+        Callbacks {
+            first: future.callback0.take(),
+            first_context: future.context0.take(),
+            others: future.callbacks.take(),
+        }
+    }
+
+    fn restore(self, future: &FutureObject) {
+        drop(future.callback0.replace(self.first));
+        drop(future.context0.replace(self.first_context));
+        drop(future.callbacks.replace(self.others));
+    }
+
+    fn into_pairs(self) -> Result<Vec<(Object, Object)>> {
+        let mut pairs = Vec::new();
+        if let Some(first) = self.first {
+            let first_context = match (self.first_context, Task::from_any(&first)) {
+                (Some(first_context), _) => first_context,
+                (None, Some(task)) => task.context.get_or_none(),
+                (None, None) => none_object(),
+            };
+            pairs.push((first, first_context));
+        }
+        if let Some(others) = self.others {
+            for entry in others.iterate()? {
+                if let [callback, callback_context] = entry?.tuple_items() {
+                    pairs.push((callback.to_object(), callback_context.to_object()));
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    #[inline]
+    fn schedule(self, future: &FutureObject) -> Result<()> {
+        if self.first.is_none() && self.others.is_none() {
+            return Ok(());
+        }
+        let Some(event_loop) = future.event_loop.get_object() else { return Ok(()) };
+        if let Some(first) = self.first {
+            schedule(&event_loop, &first, future, self.first_context.as_deref())?;
+        }
+        if let Some(others) = self.others {
+            for entry in others.iterate()? {
+                if let [callback, callback_context] = entry?.tuple_items() {
+                    schedule(&event_loop, callback, future, Some(callback_context))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Schedules every callback of a future that has just become done.
+#[inline]
+pub fn schedule_callbacks(future: &FutureObject) -> Result<()> {
+    if future.callback0.is_empty() && future.callbacks.is_empty() {
+        return Ok(());
+    }
+    Callbacks::take(future).schedule(future)
+}
+
+/// `loop.call_soon(callback, future, context=callback_context)`
+#[inline]
+fn schedule(
+    event_loop: &Any,
+    callback: &Any,
+    future: &FutureObject,
+    callback_context: Option<&Any>,
+) -> Result<()> {
+    let task = Task::from_any(callback);
+    if let Some(native) = EventLoop::fast(event_loop) {
+        let item = match task {
+            Some(task) => Ready::Wakeup(task.to_object(), future.to_object()),
+            None => Ready::Handle(Handle::create(native, callback, &[future], callback_context)?),
+        };
+        native.push_ready(item);
+        return Ok(());
+    }
+    let callback = shown(callback)?;
+    let task_context = task.map(|task| task.context.get_or_none());
+    let callback_context = callback_context.or(task_context.as_deref());
+    call_soon(event_loop, &[&*callback, future], callback_context)
+}
+
+/// `loop.call_soon(*arguments, context=callback_context)` by the loop's own method, whatever loop it is.
+pub fn call_soon(event_loop: &Any, arguments: &[&Any], callback_context: Option<&Any>) -> Result<()> {
+    let Some(callback_context) = callback_context else {
+        return event_loop.call_method(&names().call_soon, arguments).map(drop);
+    };
+    let mut all = arguments.to_vec();
+    all.push(callback_context);
+    event_loop.call_method_keywords(&names().call_soon, &all, &imports().names_context).map(drop)
+}

@@ -1,0 +1,37 @@
+//! asyncio in Rust: the extension module `ioxide._ioxide`. Where asyncio's names live: `asyncio.x` is `x.rs` or `x/`.
+
+mod addresses;
+mod event_loop;
+mod futures;
+mod handles;
+mod reprs;
+mod tasks;
+mod transports;
+
+use ioxide_cpython::methods::method0;
+use ioxide_cpython::module::{Module, definition};
+use ioxide_cpython::object::RawObject;
+use ioxide_cpython::types::Native;
+use ioxide_cpython::{Any, Result, value};
+
+fn fill(module: &Module<'_>) -> Result<()> {
+    handles::initialize()?;
+    futures::initialize()?;
+    tasks::initialize()?;
+    event_loop::initialize()?;
+    transports::initialize()?;
+    module.add(c"EventLoop", event_loop::EventLoop::class())?;
+    module.add(c"Future", futures::Future::class().get().as_any())?;
+    module.add(c"Task", tasks::Task::class().get().as_any())?;
+    module.add(c"Handle", handles::Handle::class().get().as_any())?;
+    module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
+    module.add(c"Server", &*ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"Server")?)?;
+    module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)?;
+    module.add_function(method0(c"new_event_loop", |_module: &Any| event_loop::EventLoop::class().call0()))
+}
+
+/// The entry point that the interpreter calls on `import ioxide._ioxide`.
+#[unsafe(no_mangle)]
+pub extern "C" fn PyInit__ioxide() -> *mut RawObject {
+    definition(c"_ioxide", fill)
+}

@@ -1,0 +1,46 @@
+//! Speaks C to CPython. Every `unsafe` of the foreign function interface and every difference between Python
+//! versions is in this crate and nowhere else; what it gives to the crates above is safe to use.
+//!
+//! | file | room |
+//! |---|---|
+//! | object | `Any`, `Object`, `Slot`, `Raised`: references, fields, errors |
+//! | call, value, buffer | calling Python, converting values, bytes-like objects |
+//! | exception | raising, taking, reporting |
+//! | methods, types, freelist, gc | Rust functions as methods, Rust structs as classes, garbage collection |
+//! | coroutine, context, current | awaiting both ways, contextvars, the running loop and the current task |
+//! | names, imports, once | interned names, imported objects, set once |
+//! | detach | the GIL given back and taken |
+//! | task_registry | behind `all_tasks` |
+//! | version | what differs between Python versions |
+//! | module | the entry point of the extension module |
+
+pub mod buffer;
+pub mod call;
+pub mod context;
+pub mod coroutine;
+pub mod current;
+pub mod detach;
+pub mod exception;
+pub mod freelist;
+pub mod gc;
+pub mod imports;
+pub mod methods;
+pub mod module;
+pub mod names;
+pub mod object;
+pub mod once;
+pub mod task_registry;
+pub mod types;
+pub mod value;
+pub mod version;
+
+pub use exception::{Builtin, builtin};
+pub use imports::imports;
+pub use names::names;
+pub use object::{Any, Object, Raised, Result, Slot, boolean, none, none_object};
+pub use once::Once;
+
+pub(crate) fn exception_pending() -> bool {
+    // SAFETY: O1.
+    !unsafe { pyo3_ffi::PyErr_Occurred() }.is_null()
+}

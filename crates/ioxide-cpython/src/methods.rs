@@ -1,0 +1,402 @@
+//! Rust functions as Python methods: the C entry points, their arguments and what they return.
+//!
+//! Every entry point turns a panic into a RuntimeError, so no unwinding ever crosses into C.
+//! A Rust function becomes a method by naming it: `method0(c"time", EventLoop::time)`. The function's own
+//! (zero-sized) type carries it into the C entry point, so there is no table and no indirection.
+
+use crate::names::names;
+use crate::object::{Any, Object, Raised, Result};
+use pyo3_ffi as ffi;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How a C entry point finds the Rust value behind `self`.
+pub trait Receiver {
+    /// # Safety
+    /// `this` is an instance of the Python class that the method belongs to, alive for `'a`.
+    unsafe fn receive<'a>(this: *mut ffi::PyObject) -> Result<&'a Self>;
+}
+
+/// Whatever `self` is: for methods that belong to no native class.
+impl Receiver for Any {
+    unsafe fn receive<'a>(this: *mut ffi::PyObject) -> Result<&'a Any> {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { Any::from_ptr(this) })
+    }
+}
+
+/// What a method may return.
+pub trait Returned {
+    fn into_result(self) -> Result<Object>;
+}
+
+impl Returned for Result<Object> {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        self
+    }
+}
+
+impl Returned for Result<()> {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        self.map(|()| crate::none_object())
+    }
+}
+
+impl Returned for Result<bool> {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        self.map(crate::boolean)
+    }
+}
+
+impl Returned for Object {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        Ok(self)
+    }
+}
+
+impl Returned for bool {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        Ok(crate::boolean(self))
+    }
+}
+
+impl Returned for () {
+    #[inline(always)]
+    fn into_result(self) -> Result<Object> {
+        Ok(crate::none_object())
+    }
+}
+
+/// Runs the body of an entry point; a panic becomes a RuntimeError.
+#[inline(always)]
+pub(crate) fn guard<T>(failure: T, body: impl FnOnce() -> std::result::Result<T, Raised>) -> T {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => value,
+        Ok(Err(_raised)) => failure,
+        Err(panic) => {
+            report_panic(&panic);
+            failure
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn guard_object(body: impl FnOnce() -> Result<Object>) -> *mut ffi::PyObject {
+    guard(std::ptr::null_mut(), || body().map(Object::into_ptr))
+}
+
+#[cold]
+fn report_panic(panic: &(dyn std::any::Any + Send)) {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    drop(crate::exception::take());
+    let _ = Raised::runtime_error(&format!("internal error in ioxide, please report it: {message}"));
+}
+
+/// The value of a zero-sized function type.
+#[inline(always)]
+fn conjure<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "methods are named functions, not closures with state") };
+    // SAFETY: a zero-sized type has no bytes to initialise, and the caller was handed a value of it.
+    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+}
+
+unsafe extern "C" fn entry0<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy>(
+    this: *mut ffi::PyObject,
+    _none: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython passes a live instance of the class.
+    guard_object(|| conjure::<F>()(unsafe { T::receive(this) }?).into_result())
+}
+
+unsafe extern "C" fn entry1<T: Receiver, R: Returned, F: Fn(&T, &Any) -> R + Copy>(
+    this: *mut ffi::PyObject,
+    argument: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython passes live objects.
+    guard_object(|| unsafe { conjure::<F>()(T::receive(this)?, Any::from_ptr(argument)).into_result() })
+}
+
+unsafe extern "C" fn entry<T: Receiver, R: Returned, F: Fn(&T, Arguments<'_>) -> R + Copy>(
+    this: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the vectorcall convention: `count` positional arguments and a value for each name, all alive.
+    guard_object(|| unsafe {
+        let arguments = Arguments::from_vectorcall(arguments, count as usize, names);
+        conjure::<F>()(T::receive(this)?, arguments).into_result()
+    })
+}
+
+/// A method without arguments.
+/// What the functions below make.
+pub type Definition = ffi::PyMethodDef;
+
+pub fn method0<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy + 'static>(
+    name: &'static CStr,
+    _function: F,
+) -> ffi::PyMethodDef {
+    definition(name, ffi::PyMethodDefPointer { PyCFunction: entry0::<T, R, F> }, ffi::METH_NOARGS)
+}
+
+/// A method of one positional argument.
+pub fn method1<T: Receiver, R: Returned, F: Fn(&T, &Any) -> R + Copy + 'static>(
+    name: &'static CStr,
+    _function: F,
+) -> ffi::PyMethodDef {
+    definition(name, ffi::PyMethodDefPointer { PyCFunction: entry1::<T, R, F> }, ffi::METH_O)
+}
+
+/// A method that binds its arguments itself, with a [`Signature`] as a rule.
+pub fn method<T: Receiver, R: Returned, F: Fn(&T, Arguments<'_>) -> R + Copy + 'static>(
+    name: &'static CStr,
+    _function: F,
+) -> ffi::PyMethodDef {
+    definition(
+        name,
+        ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: entry::<T, R, F> },
+        ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+    )
+}
+
+fn definition(name: &'static CStr, pointer: ffi::PyMethodDefPointer, flags: c_int) -> ffi::PyMethodDef {
+    ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth: pointer, ml_flags: flags, ml_doc: std::ptr::null() }
+}
+
+/// Adds the docstring, which begins with the signature line that `inspect.signature` reads
+/// (`name($self, ...)\n--\n\n`).
+pub fn documented(mut definition: ffi::PyMethodDef, doc: &'static CStr) -> ffi::PyMethodDef {
+    definition.ml_doc = doc.as_ptr();
+    definition
+}
+
+unsafe extern "C" fn entry_get<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy>(
+    this: *mut ffi::PyObject,
+    _closure: *mut c_void,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython passes a live instance of the class.
+    guard_object(|| conjure::<F>()(unsafe { T::receive(this) }?).into_result())
+}
+
+unsafe extern "C" fn entry_set<T: Receiver, F: Fn(&T, Option<&Any>) -> Result<()> + Copy>(
+    this: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    _closure: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython passes a live instance of the class and a live value, or null to delete.
+    guard(-1, || unsafe {
+        conjure::<F>()(T::receive(this)?, Any::from_ptr_or_none(value)).map(|()| 0)
+    })
+}
+
+/// A read-only attribute.
+pub fn getter<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy + 'static>(
+    name: &'static CStr,
+    _function: F,
+) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr().cast::<c_char>(),
+        get: Some(entry_get::<T, R, F>),
+        set: None,
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+/// An attribute that can be assigned to. The setter is handed `None` for `del`.
+pub fn attribute<T, R, G, S>(name: &'static CStr, get: G, _set: S) -> ffi::PyGetSetDef
+where
+    T: Receiver,
+    R: Returned,
+    G: Fn(&T) -> R + Copy + 'static,
+    S: Fn(&T, Option<&Any>) -> Result<()> + Copy + 'static,
+{
+    ffi::PyGetSetDef { set: Some(entry_set::<T, S>), ..getter(name, get) }
+}
+
+/// The arguments of one call: positional ones, then the values of `names`.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a> {
+    values: &'a [&'a Any],
+    positional: usize,
+    names: Option<&'a Any>,
+}
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    /// The vectorcall convention.
+    #[inline(always)]
+    unsafe fn from_vectorcall(
+        values: *const *mut ffi::PyObject,
+        positional: usize,
+        names: *mut ffi::PyObject,
+    ) -> Arguments<'a> {
+        // SAFETY: the caller's promise; `&Any` has the layout of an object pointer.
+        unsafe {
+            let names = Any::from_ptr_or_none(names);
+            let keywords = names.map_or(0, |names| ffi::PyTuple_GET_SIZE(names.as_ptr()) as usize);
+            let count = positional + keywords;
+            let values = if count == 0 { &[] } else { std::slice::from_raw_parts(values.cast(), count) };
+            Arguments { values, positional, names }
+        }
+    }
+
+    #[inline(always)]
+    pub fn positional(&self) -> &'a [&'a Any] {
+        &self.values[..self.positional]
+    }
+
+    /// Name and value of every keyword argument.
+    pub fn keywords(&self) -> impl Iterator<Item = (&'a Any, &'a Any)> + use<'a> {
+        let names = self.names.map_or(&[] as &[&Any], Any::tuple_items);
+        names.iter().copied().zip(self.values[self.positional..].iter().copied())
+    }
+
+    #[inline(always)]
+    pub fn has_keywords(&self) -> bool {
+        self.values.len() > self.positional
+    }
+
+    /// For `f(*args, context=None)`: the value of `context`, no other keyword being allowed.
+    #[inline]
+    pub fn only_context(&self, function: &str) -> Result<Option<&'a Any>> {
+        if !self.has_keywords() {
+            return Ok(None);
+        }
+        let mut context = None;
+        for (name, value) in self.keywords() {
+            if !name.is(&names().context) && !name_is(name, "context") {
+                return Err(unexpected_keyword(function, name));
+            }
+            context = Some(value).filter(|value| !value.is_none());
+        }
+        Ok(context)
+    }
+}
+
+/// Calls `body` with the arguments of a tp_init or tp_new: a tuple and, maybe, a dictionary.
+///
+/// # Safety
+/// `arguments` is a tuple; `keywords` is a dictionary or null. Both stay alive.
+pub(crate) unsafe fn with_tuple_and_dict<T>(
+    arguments: *mut ffi::PyObject,
+    keywords: *mut ffi::PyObject,
+    body: impl FnOnce(Arguments<'_>) -> Result<T>,
+) -> Result<T> {
+    // SAFETY: the caller's promise. The values are borrowed from the dictionary, which the caller keeps as it is.
+    unsafe {
+        let positional = Any::from_ptr(arguments).tuple_items();
+        if keywords.is_null() || ffi::PyDict_Size(keywords) == 0 {
+            let values = positional;
+            return body(Arguments { values, positional: positional.len(), names: None });
+        }
+        let mut values = positional.to_vec();
+        let mut keyword_names: Vec<&Any> = Vec::new();
+        let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        while ffi::PyDict_Next(keywords, &mut position, &mut key, &mut value) != 0 {
+            keyword_names.push(Any::from_ptr(key));
+            values.push(Any::from_ptr(value));
+        }
+        let keyword_names = crate::value::tuple(&keyword_names)?;
+        body(Arguments { values: &values, positional: positional.len(), names: Some(&keyword_names) })
+    }
+}
+
+/// The parameters of a method: names in order, how many are required, how many may be given by position.
+pub struct Signature<const N: usize> {
+    pub function: &'static str,
+    pub names: [&'static str; N],
+    /// The first `required` parameters have no default.
+    pub required: usize,
+    /// The parameters behind this many are keyword-only.
+    pub positional: usize,
+}
+
+impl<const N: usize> Signature<N> {
+    /// One value a parameter, `None` where the caller gave none. Fails: TypeError, in Python's words.
+    pub fn bind<'a>(&self, arguments: Arguments<'a>) -> Result<[Option<&'a Any>; N]> {
+        self.bind_with(arguments, |name| Err(unexpected_keyword(self.function, name)))
+    }
+
+    /// As `bind`, but hands keywords that are no parameter to `other`.
+    pub fn bind_with<'a>(
+        &self,
+        arguments: Arguments<'a>,
+        mut other: impl FnMut(&'a Any) -> Result<()>,
+    ) -> Result<[Option<&'a Any>; N]> {
+        let mut bound = [None; N];
+        let positional = arguments.positional();
+        if positional.len() > self.positional {
+            return Err(self.too_many(positional.len()));
+        }
+        for (place, value) in bound.iter_mut().zip(positional) {
+            *place = Some(*value);
+        }
+        for (name, value) in arguments.keywords() {
+            match self.names.iter().position(|parameter| name_is(name, parameter)) {
+                Some(index) if bound[index].is_some() => return Err(self.twice(self.names[index])),
+                Some(index) => bound[index] = Some(value),
+                None => other(name)?,
+            }
+        }
+        for (index, name) in self.names.iter().enumerate().take(self.required) {
+            if bound[index].is_none() {
+                return Err(self.missing(name));
+            }
+        }
+        Ok(bound)
+    }
+
+    #[cold]
+    fn too_many(&self, given: usize) -> Raised {
+        Raised::type_error(&format!(
+            "{}() takes at most {} positional argument{} ({given} given)",
+            self.function,
+            self.positional,
+            if self.positional == 1 { "" } else { "s" },
+        ))
+    }
+
+    #[cold]
+    fn twice(&self, name: &str) -> Raised {
+        Raised::type_error(&format!("{}() got multiple values for argument '{name}'", self.function))
+    }
+
+    #[cold]
+    fn missing(&self, name: &str) -> Raised {
+        Raised::type_error(&format!("{}() missing 1 required positional argument: '{name}'", self.function))
+    }
+}
+
+#[cold]
+pub fn unexpected_keyword(function: &str, name: &Any) -> Raised {
+    match name.to_text() {
+        Ok(name) => {
+            Raised::type_error(&format!("{function}() got an unexpected keyword argument '{}'", name.as_str()))
+        }
+        Err(raised) => raised,
+    }
+}
+
+/// Whether a keyword is called `expected`.
+pub fn name_is(name: &Any, expected: &str) -> bool {
+    name.to_text().map(|text| text.as_str() == expected).unwrap_or_else(|raised| {
+        drop(raised.take());
+        false
+    })
+}
+
+/// `None` where the argument is missing or is None.
+pub fn given(argument: Option<&Any>) -> Option<&Any> {
+    argument.filter(|argument| !argument.is_none())
+}

@@ -1,0 +1,144 @@
+//! Which tasks live: behind `asyncio.all_tasks()`, which keeps its own register.
+//!
+//! From 3.14 on asyncio's register is a linked list through the tasks' own structs, one a thread, and ioxide's tasks
+//! are in it. Until 3.13 it is a WeakSet, whose upkeep costs more than a step; ioxide links its tasks in a list
+//! of its own and adds them to the WeakSet when somebody iterates over it, which is all that `all_tasks` does with it.
+//!
+//! Invariants:
+//! G1. A node is in a list exactly while both its pointers are set; its neighbours are alive: tasks leave the list
+//!     before they die.
+
+use crate::object::Result;
+use crate::version::{ListNode, TaskObject};
+use std::cell::Cell;
+use std::ptr::null;
+
+#[cfg(Py_3_14)]
+use crate::{Object, Once, imports};
+
+/// A task of this register that is alive, to link the next one beside it; null if none is known.
+struct Neighbour(Cell<*const ListNode>);
+
+// SAFETY: touched under the GIL only.
+unsafe impl Sync for Neighbour {}
+
+static NEIGHBOUR: Neighbour = Neighbour(Cell::new(null()));
+
+#[cfg(Py_3_14)]
+static REGISTER_TASK: Once<Object> = Once::new();
+
+#[cfg(Py_3_14)]
+pub(crate) fn initialize() -> Result<()> {
+    REGISTER_TASK.set(imports().asyncio_c_module.get_attribute_str(c"_register_task")?);
+    Ok(())
+}
+
+/// The task counts as alive from now on.
+#[inline]
+pub fn register(task: &TaskObject) -> Result<()> {
+    if task.node.is_linked() {
+        return Ok(());
+    }
+    let neighbour = NEIGHBOUR.0.get();
+    NEIGHBOUR.0.set(&task.node);
+    // SAFETY: G1: the neighbour is a live task's node.
+    match unsafe { neighbour.as_ref() } {
+        Some(neighbour) => {
+            task.node.link_after(neighbour);
+            Ok(())
+        }
+        None => register_first(task),
+    }
+}
+
+/// Links the first task of a list into asyncio's own, of this thread.
+#[cfg(Py_3_14)]
+fn register_first(task: &TaskObject) -> Result<()> {
+    REGISTER_TASK.get().call1(task).map(drop)
+}
+
+/// The task is done or about to die.
+#[inline]
+pub fn unregister(task: &TaskObject) {
+    if !task.node.is_linked() {
+        return;
+    }
+    if std::ptr::eq(NEIGHBOUR.0.get(), &task.node) {
+        NEIGHBOUR.0.set(null());
+    }
+    task.node.unlink();
+}
+
+#[cfg(not(Py_3_14))]
+pub(crate) use before_3_14::initialize;
+#[cfg(not(Py_3_14))]
+use before_3_14::register_first;
+
+#[cfg(not(Py_3_14))]
+mod before_3_14 {
+    use super::{Cell, ListNode, Result, TaskObject, null};
+    use crate::call::import;
+    use crate::methods::method1;
+    use crate::value::{dict, text, tuple};
+    use crate::{Any, Object, Once, imports, names};
+
+    struct Head(ListNode);
+
+    // SAFETY: touched under the GIL only.
+    unsafe impl Sync for Head {}
+
+    static HEAD: Head = Head(ListNode { next: Cell::new(null()), previous: Cell::new(null()) });
+    static ALL_TASKS: Once<Object> = Once::new();
+
+    /// Puts a set in the place of the one in which asyncio's WeakSet of tasks notes who iterates over it. It tells us
+    /// when somebody looks; in everything else it is the set that it replaces.
+    pub(crate) fn initialize() -> Result<()> {
+        HEAD.0.next.set(&HEAD.0);
+        HEAD.0.previous.set(&HEAD.0);
+        let module = &imports().asyncio_c_module;
+        let all_tasks = match module.get_attribute_optional(&*text("_scheduled_tasks")?)? {
+            Some(scheduled) => scheduled,
+            None => module.get_attribute(&*text("_all_tasks")?)?,
+        };
+        ALL_TASKS.set(all_tasks.clone());
+        let set = import(c"builtins")?.get_attribute_str(c"set")?;
+        let namespace = dict()?;
+        namespace.dict_set(&names().__slots__, &imports().empty_tuple)?;
+        let class = set.get_type().call(&[&*text("IteratingGuards")?, &*tuple(&[&set])?, &*namespace])?;
+        let guards = class.call0()?;
+        crate::types::add_method(&class, method1(c"add", on_iteration))?;
+        all_tasks.set_attribute(&names()._iterating, &guards)
+    }
+
+    /// Somebody begins to iterate over the WeakSet: every live task goes into it first.
+    fn on_iteration(guards: &Any, guard: &Any) -> Result<()> {
+        crate::value::set_add(guards, guard)?;
+        let mut live = Vec::new();
+        let head: *const ListNode = &HEAD.0;
+        let mut node = HEAD.0.next.get();
+        while !std::ptr::eq(node, head) {
+            // SAFETY: G1: every node but the head is that of a live task.
+            unsafe {
+                live.push(crate::version::task_of_node(node));
+                node = (*node).next.get();
+            }
+        }
+        for task in live {
+            add_to_all_tasks(&task)?;
+        }
+        Ok(())
+    }
+
+    /// `WeakSet.add` as it is outside of an iteration: straight into its set of references.
+    fn add_to_all_tasks(task: &Any) -> Result<()> {
+        let all_tasks = ALL_TASKS.get();
+        let remove = all_tasks.get_attribute_str(c"_remove")?;
+        let reference = import(c"weakref")?.get_attribute_str(c"ref")?.call(&[task, &remove])?;
+        crate::value::set_add(&*all_tasks.get_attribute_str(c"data")?, &reference)
+    }
+
+    pub fn register_first(task: &TaskObject) -> Result<()> {
+        task.node.link_after(&HEAD.0);
+        Ok(())
+    }
+}

@@ -1,0 +1,582 @@
+//! Declaring Python classes in Rust, in two ways.
+//!
+//! * `NativeClass`: the Rust struct is the object. For everything hot: futures, tasks, handles, awaitables, and
+//!   the cores behind shells. Its base, if it has one, is a class whose struct `version.rs` mirrors.
+//! * `ShellClass`: a class made by `type` over a Python class of asyncio (AbstractEventLoop, Transport, Server),
+//!   with instance dictionary and weak references as any Python class, and one hidden slot that owns its native core.
+//!
+//! Invariants:
+//! K1. A class is created once, by module initialisation, and never freed.
+//! K2. The hidden slot holds null or an instance of the core's class: no Python code can reach it, because the
+//!     descriptor is removed from the class as soon as its offset is known.
+
+use crate::gc::{Traverse, Visitor};
+use crate::methods::{Arguments, Receiver, guard, guard_object, with_tuple_and_dict};
+use crate::names::names;
+use crate::object::{Any, Object, Raised, Result, Slot};
+use crate::once::Once;
+use crate::value::{dict, text, tuple};
+use crate::version::{BASE_TRAVERSE_SKIPS_TYPE, member_offset};
+use pyo3_ffi as ffi;
+use std::ffi::{CStr, c_int, c_void};
+
+/// A created class (K1).
+pub struct Class(*mut ffi::PyTypeObject);
+
+impl Class {
+    #[inline(always)]
+    pub fn as_any(&self) -> &'static Any {
+        // SAFETY: K1.
+        unsafe { Any::from_ptr(self.0.cast()) }
+    }
+
+    #[inline(always)]
+    pub fn as_type_ptr(&self) -> *mut ffi::PyTypeObject {
+        self.0
+    }
+
+    /// Whether the object is an instance of exactly this class.
+    #[inline(always)]
+    pub fn is_exact(&self, object: &Any) -> bool {
+        object.type_ptr() == self.0
+    }
+}
+
+/// A Rust struct that is a Python object: `#[repr(C)]`, beginning with the object's head.
+///
+/// # Safety
+/// The struct begins with an object head (`Any` or one of the structs of `version.rs`), and every instance of
+/// the class `class()` names has at least its size.
+pub unsafe trait Native: Sized + 'static {
+    fn class() -> &'static Once<Class>;
+
+    /// Whether the object is one, of this class or a derived one.
+    #[inline(always)]
+    fn from_any(object: &Any) -> Option<&Self> {
+        // SAFETY: the class was checked; the trait's promise.
+        Self::is_instance(object).then(|| unsafe { &*object.as_ptr().cast::<Self>() })
+    }
+
+    /// Whether the object is of exactly this class.
+    #[inline(always)]
+    fn from_exact(object: &Any) -> Option<&Self> {
+        // SAFETY: the class was checked; the trait's promise.
+        Self::class().get().is_exact(object).then(|| unsafe { &*object.as_ptr().cast::<Self>() })
+    }
+
+    #[inline(always)]
+    fn is_instance(object: &Any) -> bool {
+        let class = Self::class().get();
+        class.is_exact(object) || object.is_subtype_of(class.0)
+    }
+}
+
+impl<T: Native> Receiver for T {
+    #[inline(always)]
+    unsafe fn receive<'a>(this: *mut ffi::PyObject) -> Result<&'a T> {
+        // SAFETY: the caller's promise: an instance of the class.
+        Ok(unsafe { &*this.cast::<T>() })
+    }
+}
+
+/// Collects the slots of a native class.
+pub struct NativeClass {
+    name: &'static CStr,
+    size: usize,
+    flags: u64,
+    slots: Vec<ffi::PyType_Slot>,
+}
+
+impl NativeClass {
+    /// `name` is the full name, `ioxide.Future`.
+    pub fn new<T: Native>(name: &'static CStr) -> NativeClass {
+        let flags = u64::from(ffi::Py_TPFLAGS_DEFAULT as u32);
+        NativeClass { name, size: size_of::<T>(), flags, slots: Vec::new() }
+    }
+
+    /// # Safety
+    /// `function` has the signature that CPython wants of the slot.
+    pub(crate) unsafe fn slot(mut self, slot: c_int, function: *mut c_void) -> NativeClass {
+        self.slots.push(ffi::PyType_Slot { slot, pfunc: function });
+        self
+    }
+
+    /// Python classes may derive from it.
+    pub fn subclassable(mut self) -> NativeClass {
+        self.flags |= ffi::Py_TPFLAGS_BASETYPE as u64;
+        self
+    }
+
+    /// Instances come from Rust only.
+    pub fn not_instantiable(mut self) -> NativeClass {
+        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION as u64;
+        self
+    }
+
+    pub fn doc(self, doc: &'static CStr) -> NativeClass {
+        // SAFETY: a C string.
+        unsafe { self.slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()) }
+    }
+
+    pub fn methods(self, mut methods: Vec<ffi::PyMethodDef>) -> NativeClass {
+        methods.push(ffi::PyMethodDef::zeroed());
+        // SAFETY: an array that ends with a zero entry and lives forever (K1).
+        unsafe { self.slot(ffi::Py_tp_methods, Box::leak(methods.into_boxed_slice()).as_mut_ptr().cast()) }
+    }
+
+    pub fn attributes(self, mut attributes: Vec<ffi::PyGetSetDef>) -> NativeClass {
+        attributes.push(ffi::PyGetSetDef::default());
+        // SAFETY: an array that ends with a zero entry and lives forever (K1).
+        unsafe { self.slot(ffi::Py_tp_getset, Box::leak(attributes.into_boxed_slice()).as_mut_ptr().cast()) }
+    }
+
+    /// `__init__`
+    pub fn init<T, F>(self, _function: F) -> NativeClass
+    where
+        T: Native,
+        F: Fn(&T, Arguments<'_>) -> Result<()> + Copy + 'static,
+    {
+        unsafe extern "C" fn entry<T: Native, F: Fn(&T, Arguments<'_>) -> Result<()> + Copy>(
+            this: *mut ffi::PyObject,
+            arguments: *mut ffi::PyObject,
+            keywords: *mut ffi::PyObject,
+        ) -> c_int {
+            // SAFETY: CPython's convention for tp_init; F is zero-sized, as `conjure` checks.
+            guard(-1, || unsafe {
+                let this = T::receive(this)?;
+                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments)).map(|()| 0)
+            })
+        }
+        // SAFETY: the signature of initproc.
+        unsafe { self.slot(ffi::Py_tp_init, entry::<T, F> as *mut c_void) }
+    }
+
+    /// `__repr__`
+    pub fn repr<T: Native, F: Fn(&T) -> Result<Object> + Copy + 'static>(self, _function: F) -> NativeClass {
+        // SAFETY: the signature of reprfunc.
+        unsafe { self.slot(ffi::Py_tp_repr, entry_unary::<T, F> as *mut c_void) }
+    }
+
+    /// `__await__` and `__iter__`
+    pub fn awaitable<T: Native, F: Fn(&T) -> Result<Object> + Copy + 'static>(self, _function: F) -> NativeClass {
+        // SAFETY: the signature of unaryfunc and getiterfunc.
+        unsafe {
+            self.slot(ffi::Py_am_await, entry_unary::<T, F> as *mut c_void)
+                .slot(ffi::Py_tp_iter, entry_unary::<T, F> as *mut c_void)
+        }
+    }
+
+    /// An awaitable that is its own iterator.
+    pub fn awaits_itself<T: Native>(self) -> NativeClass {
+        unsafe extern "C" fn entry(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+            // SAFETY: O1; a live object.
+            unsafe { ffi::Py_NewRef(this) }
+        }
+        // SAFETY: the signature of unaryfunc and getiterfunc.
+        unsafe {
+            self.slot(ffi::Py_am_await, entry as *mut c_void).slot(ffi::Py_tp_iter, entry as *mut c_void)
+        }
+    }
+
+    /// `send` without the cost of StopIteration, and `__next__` with it.
+    pub fn sendable<T, F>(self, _function: F) -> NativeClass
+    where
+        T: Native,
+        F: Fn(&T, &Any) -> Result<crate::coroutine::Step> + Copy + 'static,
+    {
+        use crate::coroutine::{entry_next, entry_send};
+        // SAFETY: the signatures of sendfunc and iternextfunc.
+        unsafe {
+            self.slot(ffi::Py_am_send, entry_send::<T, F> as *mut c_void)
+                .slot(ffi::Py_tp_iternext, entry_next::<T, F> as *mut c_void)
+        }
+    }
+
+    /// Calls of the instance.
+    pub fn callable<T, F>(self, _function: F) -> NativeClass
+    where
+        T: Native,
+        F: Fn(&T, Arguments<'_>) -> Result<Object> + Copy + 'static,
+    {
+        unsafe extern "C" fn entry<T: Native, F: Fn(&T, Arguments<'_>) -> Result<Object> + Copy>(
+            this: *mut ffi::PyObject,
+            arguments: *mut ffi::PyObject,
+            keywords: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: CPython's convention for tp_call.
+            guard_object(|| unsafe {
+                let this = T::receive(this)?;
+                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments))
+            })
+        }
+        // SAFETY: the signature of ternaryfunc.
+        unsafe { self.slot(ffi::Py_tp_call, entry::<T, F> as *mut c_void) }
+    }
+
+    /// Takes part in garbage collection; the base's references, if there is a native base, are visited by it.
+    pub fn collected<T: Native + Traverse>(mut self) -> NativeClass {
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        // SAFETY: the signatures of traverseproc and inquiry.
+        unsafe {
+            self.slot(ffi::Py_tp_traverse, entry_traverse::<T> as *mut c_void)
+                .slot(ffi::Py_tp_clear, entry_clear::<T> as *mut c_void)
+        }
+    }
+
+    /// Takes part in garbage collection through the traverse and clear of `base`, the first base.
+    pub fn collected_by_base(mut self, base: &Any) -> NativeClass {
+        if !BASE_TRAVERSE_SKIPS_TYPE {
+            // `type` inherits traverse, clear and the flag together.
+            return self;
+        }
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        // SAFETY: a class; the signatures of traverseproc and inquiry.
+        unsafe {
+            let clear = (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_clear;
+            let clear = clear.map_or(std::ptr::null_mut(), |clear| clear as *mut c_void);
+            self.slot(ffi::Py_tp_traverse, entry_traverse_base as *mut c_void).slot(ffi::Py_tp_clear, clear)
+        }
+    }
+
+    /// Drops the struct in place and frees the memory; for classes without a base.
+    pub fn dropped<T: Native>(self) -> NativeClass {
+        // SAFETY: the signature of destructor.
+        unsafe { self.slot(ffi::Py_tp_dealloc, entry_drop::<T> as *mut c_void) }
+    }
+
+    /// Frees instances by a function of the class's own, which follows CPython's rules for tp_dealloc:
+    /// finalizer, untrack, weak references, fields, memory, reference to the class.
+    pub fn freed_by<T: Native, F: Fn(*mut T) + Copy + 'static>(self, _function: F) -> NativeClass {
+        unsafe extern "C" fn entry<T: Native, F: Fn(*mut T) + Copy>(this: *mut ffi::PyObject) {
+            guard((), || {
+                conjured::<F>()(this.cast());
+                Ok(())
+            });
+        }
+        // SAFETY: the signature of destructor.
+        unsafe { self.slot(ffi::Py_tp_dealloc, entry::<T, F> as *mut c_void) }
+    }
+
+    /// Called once before an instance dies (`__del__`).
+    pub fn finalized<T: Native, F: Fn(&T) + Copy + 'static>(self, _function: F) -> NativeClass {
+        unsafe extern "C" fn entry<T: Native, F: Fn(&T) + Copy>(this: *mut ffi::PyObject) {
+            // The pending exception belongs to whoever drops the object.
+            let pending = crate::exception::take();
+            // SAFETY: a live instance of the class.
+            guard((), || {
+                conjured::<F>()(unsafe { T::receive(this) }?);
+                Ok(())
+            });
+            if let Some(pending) = pending {
+                crate::exception::restore(pending);
+            }
+        }
+        // SAFETY: the signature of destructor.
+        unsafe { self.slot(ffi::Py_tp_finalize, entry::<T, F> as *mut c_void) }
+    }
+
+    /// Creates the class over `bases` (object where there is none).
+    pub fn create(mut self, bases: &[&Any]) -> Result<Class> {
+        self.slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
+        let mut spec = ffi::PyType_Spec {
+            name: self.name.as_ptr(),
+            basicsize: self.size as c_int,
+            itemsize: 0,
+            flags: self.flags as u32 as _,
+            slots: self.slots.as_mut_ptr(),
+        };
+        // SAFETY: O1; the slots were checked by the methods that added them.
+        unsafe {
+            let class = if bases.is_empty() {
+                Object::from_owned(ffi::PyType_FromSpec(&mut spec))?
+            } else {
+                let bases = tuple(bases)?;
+                Object::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))?
+            };
+            Ok(Class(class.into_ptr().cast()))
+        }
+    }
+}
+
+fn conjured<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "slots are named functions, not closures with state") };
+    // SAFETY: a zero-sized type has no bytes to initialise.
+    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+}
+
+unsafe extern "C" fn entry_unary<T: Native, F: Fn(&T) -> Result<Object> + Copy>(
+    this: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython passes a live instance of the class.
+    guard_object(|| conjured::<F>()(unsafe { T::receive(this) }?))
+}
+
+unsafe extern "C" fn entry_traverse<T: Native + Traverse>(
+    this: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the collector passes a live instance; nothing below runs Python.
+    unsafe {
+        let mut visitor = Visitor::new(visit, argument);
+        visitor.object(Any::from_ptr(ffi::Py_TYPE(this).cast()));
+        (*this.cast::<T>()).traverse(&mut visitor);
+        visitor.status()
+    }
+}
+
+/// Visits the class, then what the nearest base with another traverse visits.
+unsafe extern "C" fn entry_traverse_base(
+    this: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the collector passes a live instance; the chain of bases ends at `object`, which has no traverse.
+    unsafe {
+        let own: ffi::traverseproc = entry_traverse_base;
+        let mut base = ffi::Py_TYPE(this);
+        let mut passed_own = false;
+        while !base.is_null() {
+            match (*base).tp_traverse {
+                Some(traverse) if std::ptr::fn_addr_eq(traverse, own) => passed_own = true,
+                Some(traverse) if passed_own => {
+                    let status = traverse(this, visit, argument);
+                    return if status != 0 { status } else { visit(ffi::Py_TYPE(this).cast(), argument) };
+                }
+                _ => {}
+            }
+            base = (*base).tp_base;
+        }
+        0
+    }
+}
+
+unsafe extern "C" fn entry_clear<T: Native + Traverse>(this: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the collector passes a live instance.
+    guard(-1, || {
+        unsafe { (*this.cast::<T>()).clear() };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn entry_drop<T: Native>(this: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone; CPython's order for tp_dealloc of a heap type.
+    unsafe {
+        let class = ffi::Py_TYPE(this);
+        if (*class).tp_finalize.is_some() && ffi::PyObject_CallFinalizerFromDealloc(this) < 0 {
+            return;
+        }
+        if ffi::PyType_IS_GC(class) != 0 {
+            ffi::PyObject_GC_UnTrack(this.cast());
+        }
+        guard((), || {
+            std::ptr::drop_in_place(body_of::<T>(this));
+            Ok(())
+        });
+        free_memory(this);
+    }
+}
+
+/// The struct without the object head, which is not Rust's to drop: `Any` has no drop glue.
+unsafe fn body_of<T>(this: *mut ffi::PyObject) -> *mut T {
+    this.cast()
+}
+
+/// Frees the memory of an instance and its reference to the class.
+///
+/// # Safety
+/// The instance is dead: no references, untracked, fields cleared.
+pub unsafe fn free_memory(this: *mut ffi::PyObject) {
+    // SAFETY: the caller's promise; tp_free belongs to the class that allocated it.
+    unsafe {
+        let class = ffi::Py_TYPE(this);
+        if let Some(free) = (*class).tp_free {
+            free(this.cast());
+        }
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// A fresh instance of a native class without a base: the head is CPython's, the rest is `value`'s.
+///
+/// `value` is a whole struct whose head is ignored; see [`head`].
+pub fn allocate<T: Native>(value: T) -> Result<Object> {
+    let class = T::class().get().as_type_ptr();
+    // SAFETY: O1; tp_alloc gives zeroed memory of the class's size with a valid head, which is kept.
+    unsafe {
+        let Some(alloc) = (*class).tp_alloc else {
+            return Err(Raised::type_error("class cannot be instantiated"));
+        };
+        let object = Object::from_owned(alloc(class, 0))?;
+        let start = object.as_ptr().cast::<u8>();
+        let head_size = size_of::<ffi::PyObject>();
+        let value = std::mem::ManuallyDrop::new(value);
+        std::ptr::copy_nonoverlapping(
+            (&raw const value).cast::<u8>().add(head_size),
+            start.add(head_size),
+            size_of::<T>() - head_size,
+        );
+        Ok(object)
+    }
+}
+
+/// A placeholder for the head of a struct that [`allocate`] moves into an object.
+pub fn head() -> Any {
+    // SAFETY: never used as an object: `allocate` skips these bytes, and zeroes are valid for them.
+    unsafe { std::mem::zeroed() }
+}
+
+/// A class made by `type` whose instances own a native core in a hidden slot (K2).
+pub struct ShellClass {
+    class: Class,
+    core_offset: usize,
+}
+
+/// What a shell class is made of.
+pub struct ShellDefinition {
+    pub name: &'static CStr,
+    pub bases: Vec<Object>,
+    pub doc: &'static str,
+    pub methods: Vec<ffi::PyMethodDef>,
+    pub attributes: Vec<ffi::PyGetSetDef>,
+    /// `__new__`, called with the class and the caller's arguments; `None` for classes that only Rust creates.
+    pub new: Option<ffi::PyMethodDef>,
+}
+
+impl ShellClass {
+    pub fn create(definition: ShellDefinition) -> Result<ShellClass> {
+        let namespace = dict()?;
+        namespace.dict_set(&names().__module__, &*text("ioxide")?)?;
+        namespace.dict_set(&names().__doc__, &*text(definition.doc)?)?;
+        let mut slots = vec![names()._ioxide_core.clone()];
+        let bases: Vec<&Any> = definition.bases.iter().map(|base| &**base).collect();
+        for (name, offset) in [("__dict__", dict_offset as fn(&Any) -> bool), ("__weakref__", weak_offset)] {
+            if !bases.iter().any(|base| offset(base)) {
+                slots.push(text(name)?);
+            }
+        }
+        let slots: Vec<&Any> = slots.iter().map(|slot| &**slot).collect();
+        namespace.dict_set(&names().__slots__, &*tuple(&slots)?)?;
+        let name = text(&definition.name.to_string_lossy())?;
+        // SAFETY: the interpreter never frees `type`.
+        let metaclass = unsafe { Any::from_ptr((&raw mut ffi::PyType_Type).cast()) };
+        let class = match bases.first() {
+            // The metaclass of the base (ABCMeta, say) makes the class.
+            Some(base) if !base.get_type().is(metaclass) => {
+                base.get_type().call(&[&*name, &*tuple(&bases)?, &*namespace])?
+            }
+            _ => metaclass.call(&[&*name, &*tuple(&bases)?, &*namespace])?,
+        };
+        let descriptor = class.get_attribute(&names()._ioxide_core)?;
+        let core_offset =
+            member_offset(&descriptor).ok_or_else(|| Raised::runtime_error("the class has no slot for its core"))?;
+        class.delete_attribute(&names()._ioxide_core)?;
+        let shell = ShellClass { class: Class(class.into_ptr().cast()), core_offset };
+        shell.add_members(definition.methods, definition.attributes, definition.new)?;
+        Ok(shell)
+    }
+
+    fn add_members(
+        &self,
+        methods: Vec<ffi::PyMethodDef>,
+        attributes: Vec<ffi::PyGetSetDef>,
+        new: Option<ffi::PyMethodDef>,
+    ) -> Result<()> {
+        let class = self.class.as_any();
+        for method in methods {
+            add_method(class, method)?;
+        }
+        for attribute in Box::leak(attributes.into_boxed_slice()) {
+            // SAFETY: O1; the definition lives forever (K1).
+            unsafe {
+                let descriptor = Object::from_owned(ffi::PyDescr_NewGetSet(self.class.0, attribute))?;
+                let name = CStr::from_ptr(attribute.name).to_string_lossy();
+                class.set_attribute(&*crate::names::intern(&name)?, &descriptor)?;
+            }
+        }
+        if let Some(new) = new {
+            let function = FunctionDefinition::new(new).bind(class)?;
+            // SAFETY: the interpreter never frees `staticmethod`.
+            let wrapper = unsafe { Any::from_ptr((&raw mut ffi::PyStaticMethod_Type).cast()) };
+            class.set_attribute(&*crate::names::intern("__new__")?, &*wrapper.call1(&function)?)?;
+        }
+        Ok(())
+    }
+
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// The slot of the core in a shell.
+    ///
+    /// # Safety
+    /// `shell` is an instance of this class or of a class derived from it.
+    #[inline(always)]
+    unsafe fn core_slot<'a>(&self, shell: &'a Any) -> &'a Slot {
+        // SAFETY: the caller's promise; the offset is the descriptor's (K2).
+        unsafe { &*shell.as_ptr().cast::<u8>().add(self.core_offset).cast::<Slot>() }
+    }
+
+    /// The core of a shell, `None` where the shell was never given one or the collector took it.
+    ///
+    /// # Safety
+    /// `shell` is an instance of this class or of a class derived from it, and `T` is its core's type.
+    #[inline(always)]
+    pub unsafe fn core<'a, T: Native>(&self, shell: &'a Any) -> Option<&'a T> {
+        // SAFETY: the caller's promise, and K2.
+        unsafe { self.core_slot(shell).get().map(|core| &*core.as_ptr().cast::<T>()) }
+    }
+
+    /// A new instance of `class` (this one or a derived one) with its core, by `object.__new__`.
+    pub fn instantiate(&self, class: &Any, core: Object) -> Result<Object> {
+        // SAFETY: O1; `class` derives from this class (checked), so it is allocated as a Python class.
+        unsafe {
+            let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+            if ffi::PyType_IsSubtype(class, self.class.0) == 0 {
+                return Err(Raised::type_error("the class is not derived from the one whose __new__ is called"));
+            }
+            let Some(alloc) = (*class).tp_alloc else {
+                return Err(Raised::type_error("class cannot be instantiated"));
+            };
+            let shell = Object::from_owned(alloc(class, 0))?;
+            self.core_slot(&shell).set(core);
+            Ok(shell)
+        }
+    }
+}
+
+fn dict_offset(class: &Any) -> bool {
+    // SAFETY: a class, by the caller.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dictoffset != 0 }
+}
+
+fn weak_offset(class: &Any) -> bool {
+    // SAFETY: a class, by the caller.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_weaklistoffset != 0 }
+}
+
+/// Adds a native method to a class that Python made.
+pub fn add_method(class: &Any, method: ffi::PyMethodDef) -> Result<()> {
+    let method = Box::leak(Box::new(method));
+    // SAFETY: O1; a class; the definition and its name live forever (K1).
+    unsafe {
+        let descriptor = Object::from_owned(ffi::PyDescr_NewMethod(class.as_ptr().cast(), method))?;
+        let name = CStr::from_ptr(method.ml_name).to_string_lossy();
+        class.set_attribute(&*crate::names::intern(&name)?, &descriptor)
+    }
+}
+
+/// The definition of a built-in function, which can be bound to any number of objects.
+pub struct FunctionDefinition(*mut ffi::PyMethodDef);
+
+impl FunctionDefinition {
+    pub fn new(definition: ffi::PyMethodDef) -> FunctionDefinition {
+        FunctionDefinition(Box::leak(Box::new(definition)))
+    }
+
+    /// A built-in function with `owner` as its `__self__`. Functions bound to one owner are equal.
+    pub fn bind(&self, owner: &Any) -> Result<Object> {
+        // SAFETY: O1; the definition lives forever.
+        unsafe { Object::from_owned(ffi::PyCFunction_NewEx(self.0, owner.as_ptr(), std::ptr::null_mut())) }
+    }
+}

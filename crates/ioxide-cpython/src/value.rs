@@ -1,0 +1,301 @@
+//! Conversions between Rust values and Python's built-in types. Floats of seconds and bare descriptors
+//! cross this border; inside ioxide they are `MonotonicTime`, `Duration` and `RawFd`.
+
+use crate::object::{Any, Object, Raised, Result};
+use pyo3_ffi as ffi;
+
+/// A Python string whose UTF-8 form is borrowed from the string object.
+pub struct Text(Object);
+
+impl Text {
+    pub fn as_str(&self) -> &str {
+        let mut length = 0;
+        // SAFETY: `to_text` has already made the UTF-8 form, which the string object keeps.
+        unsafe {
+            let bytes = ffi::PyUnicode_AsUTF8AndSize(self.0.as_ptr(), &mut length);
+            std::str::from_utf8_unchecked(std::slice::from_raw_parts(bytes.cast(), length as usize))
+        }
+    }
+
+    pub fn into_string(self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Any {
+    /// Fails: TypeError where this is no string, UnicodeEncodeError for lone surrogates.
+    pub fn to_text(&self) -> Result<Text> {
+        let mut length = 0;
+        // SAFETY: O1, O2.
+        if unsafe { ffi::PyUnicode_AsUTF8AndSize(self.as_ptr(), &mut length) }.is_null() {
+            // SAFETY: null comes with the error indicator set.
+            return Err(unsafe { Raised::assume() });
+        }
+        Ok(Text(self.to_object()))
+    }
+
+    /// Fails: TypeError, OverflowError.
+    pub fn to_i64(&self) -> Result<i64> {
+        // SAFETY: O1, O2.
+        let value = unsafe { ffi::PyLong_AsLongLong(self.as_ptr()) };
+        if value == -1 && crate::exception_pending() {
+            // SAFETY: just seen.
+            return Err(unsafe { Raised::assume() });
+        }
+        Ok(value)
+    }
+
+    /// Fails: TypeError, OverflowError.
+    pub fn to_i32(&self) -> Result<i32> {
+        let value = self.to_i64()?;
+        i32::try_from(value).map_err(|_| {
+            Raised::new(
+                crate::builtin(crate::Builtin::OverflowError),
+                "signed integer is out of range for a C int",
+            )
+        })
+    }
+
+    /// Fails: TypeError.
+    #[inline]
+    pub fn to_f64(&self) -> Result<f64> {
+        // SAFETY: O1, O2.
+        let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
+        if value == -1.0 && crate::exception_pending() {
+            // SAFETY: just seen.
+            return Err(unsafe { Raised::assume() });
+        }
+        Ok(value)
+    }
+
+    pub fn is_string(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyUnicode_Check(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_bytes(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyBytes_Check(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_integer(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyLong_Check(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_exact_integer(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyLong_CheckExact(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_tuple(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyTuple_Check(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_list(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyList_Check(self.as_ptr()) == 1 }
+    }
+
+    pub fn is_exception(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyExceptionInstance_Check(self.as_ptr()) == 1 }
+    }
+
+    /// Whether this is an exception class.
+    pub fn is_exception_class(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyExceptionClass_Check(self.as_ptr()) == 1 }
+    }
+
+    /// The bytes of a `bytes` object, `None` for anything else.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        if !self.is_bytes() {
+            return None;
+        }
+        // SAFETY: bytes objects are immutable and live as long as `self` (O2).
+        unsafe {
+            let start = ffi::PyBytes_AS_STRING(self.as_ptr()).cast();
+            Some(std::slice::from_raw_parts(start, ffi::PyBytes_Size(self.as_ptr()) as usize))
+        }
+    }
+
+    /// The items of a tuple (empty for anything else).
+    pub fn tuple_items(&self) -> &[&Any] {
+        if !self.is_tuple() {
+            return &[];
+        }
+        // SAFETY: a tuple's items live as long as the tuple and never change; `&Any` is one pointer.
+        unsafe {
+            let tuple = self.as_ptr().cast::<ffi::PyTupleObject>();
+            let size = ffi::PyTuple_GET_SIZE(self.as_ptr()) as usize;
+            std::slice::from_raw_parts((&raw const (*tuple).ob_item).cast(), size)
+        }
+    }
+
+    pub fn list_len(&self) -> usize {
+        // SAFETY: O2; a list, by the caller's check.
+        unsafe { ffi::PyList_Size(self.as_ptr()).max(0) as usize }
+    }
+
+    /// `list[index]`. Fails: IndexError, SystemError where this is no list.
+    pub fn list_item(&self, index: usize) -> Result<Object> {
+        // SAFETY: O1, O2; the item is borrowed from the list and taken at once.
+        unsafe {
+            let item = ffi::PyList_GetItem(self.as_ptr(), index as _);
+            Any::from_ptr_or_none(item).map(Any::to_object).ok_or_else(|| Raised::assume())
+        }
+    }
+
+    pub fn list_append(&self, item: &Any) -> Result<()> {
+        // SAFETY: O1, O2.
+        status(unsafe { ffi::PyList_Append(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// `dict[key] = value`
+    pub fn dict_set(&self, key: &Any, value: &Any) -> Result<()> {
+        // SAFETY: O1, O2.
+        status(unsafe { ffi::PyDict_SetItem(self.as_ptr(), key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// `dict.get(key)`, `None` where it is missing.
+    pub fn dict_get(&self, key: &Any) -> Result<Option<Object>> {
+        // SAFETY: O1, O2; the value is borrowed from the dict and taken at once.
+        unsafe {
+            let value = ffi::PyDict_GetItemWithError(self.as_ptr(), key.as_ptr());
+            match Any::from_ptr_or_none(value) {
+                Some(value) => Ok(Some(value.to_object())),
+                None if crate::exception_pending() => Err(Raised::assume()),
+                None => Ok(None),
+            }
+        }
+    }
+
+    /// `del dict[key]`. Fails: KeyError.
+    pub fn dict_delete(&self, key: &Any) -> Result<()> {
+        // SAFETY: O1, O2.
+        status(unsafe { ffi::PyDict_DelItem(self.as_ptr(), key.as_ptr()) })
+    }
+
+    pub fn length(&self) -> Result<usize> {
+        // SAFETY: O1, O2.
+        let length = unsafe { ffi::PyObject_Size(self.as_ptr()) };
+        usize::try_from(length).map_err(|_| {
+            // SAFETY: a negative size comes with the error indicator set.
+            unsafe { Raised::assume() }
+        })
+    }
+}
+
+fn status(status: i32) -> Result<()> {
+    if status < 0 {
+        // SAFETY: a negative status comes with the error indicator set.
+        return Err(unsafe { Raised::assume() });
+    }
+    Ok(())
+}
+
+pub fn text(value: &str) -> Result<Object> {
+    // SAFETY: O1; the slice is valid UTF-8 of that length.
+    unsafe { Object::from_owned(ffi::PyUnicode_FromStringAndSize(value.as_ptr().cast(), value.len() as _)) }
+}
+
+/// A string from file-system bytes, as `os.fsdecode`.
+pub fn file_system_text(value: &[u8]) -> Result<Object> {
+    // SAFETY: O1; the slice has that length.
+    unsafe {
+        Object::from_owned(ffi::PyUnicode_DecodeFSDefaultAndSize(value.as_ptr().cast(), value.len() as _))
+    }
+}
+
+pub fn integer(value: i64) -> Result<Object> {
+    // SAFETY: O1.
+    unsafe { Object::from_owned(ffi::PyLong_FromLongLong(value)) }
+}
+
+#[inline]
+pub fn float(value: f64) -> Result<Object> {
+    // SAFETY: O1.
+    unsafe { Object::from_owned(ffi::PyFloat_FromDouble(value)) }
+}
+
+#[inline]
+pub fn bytes(value: &[u8]) -> Result<Object> {
+    // SAFETY: O1; the slice has that length.
+    unsafe { Object::from_owned(ffi::PyBytes_FromStringAndSize(value.as_ptr().cast(), value.len() as _)) }
+}
+
+/// A tuple of borrowed items.
+#[inline]
+pub fn tuple(items: &[&Any]) -> Result<Object> {
+    // SAFETY: O1; every place of the fresh tuple is filled once, with an owned reference.
+    unsafe {
+        let tuple = Object::from_owned(ffi::PyTuple_New(items.len() as _))?;
+        for (index, item) in items.iter().enumerate() {
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index as _, item.to_object().into_ptr());
+        }
+        Ok(tuple)
+    }
+}
+
+pub fn list() -> Result<Object> {
+    // SAFETY: O1.
+    unsafe { Object::from_owned(ffi::PyList_New(0)) }
+}
+
+pub fn list_of<T: std::borrow::Borrow<Any>>(items: impl IntoIterator<Item = T>) -> Result<Object> {
+    let list = list()?;
+    for item in items {
+        list.list_append(item.borrow())?;
+    }
+    Ok(list)
+}
+
+pub fn dict() -> Result<Object> {
+    // SAFETY: O1.
+    unsafe { Object::from_owned(ffi::PyDict_New()) }
+}
+
+pub fn set() -> Result<Object> {
+    // SAFETY: O1.
+    unsafe { Object::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+}
+
+/// `set.add(item)`
+pub fn set_add(set: &Any, item: &Any) -> Result<()> {
+    // SAFETY: O1, O2; an exact set or an instance of a class derived from it, by the caller.
+    status(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
+}
+
+impl std::borrow::Borrow<Any> for Object {
+    fn borrow(&self) -> &Any {
+        self
+    }
+}
+
+/// A `bytes` object of at most `room` bytes that `fill` writes: as long as `fill` says, or none where it says `None`.
+pub fn bytes_filled_by(
+    room: usize,
+    fill: impl FnOnce(&mut [std::mem::MaybeUninit<u8>]) -> Result<Option<usize>>,
+) -> Result<Option<Object>> {
+    // SAFETY: O1; the bytes of a fresh object nobody else has seen are ours to write, up to `room`; the object is
+    // shrunk to what was written before anybody sees it, and _PyBytes_Resize consumes the reference it is given.
+    unsafe {
+        let object = Object::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), room as _))?;
+        let start = ffi::PyBytes_AS_STRING(object.as_ptr()).cast_mut().cast();
+        let Some(length) = fill(std::slice::from_raw_parts_mut(start, room))? else { return Ok(None) };
+        if length >= room {
+            return Ok(Some(object));
+        }
+        let mut pointer = object.into_ptr();
+        if _PyBytes_Resize(&mut pointer, length as _) < 0 {
+            return Err(Raised::assume());
+        }
+        Object::from_owned(pointer).map(Some)
+    }
+}
+
+unsafe extern "C" {
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}

@@ -24,7 +24,7 @@ use std::ops::Deref;
 pub struct Future(FutureObject);
 
 static FUTURE: Once<Class> = Once::new();
-static FREE_FUTURES: FreeList<Future> = FreeList::new(4096);
+static FREE_FUTURES: FreeList<Future> = FreeList::new(16_384);
 static BASE: Once<BaseMethods> = Once::new();
 
 /// Methods of `asyncio.Future` that ioxide's add scheduling to.
@@ -110,15 +110,21 @@ pub fn create(event_loop: &EventLoop) -> Result<Object> {
 
 /// `future.set_result(result)`. Fails: InvalidStateError; what scheduling the callbacks fails with.
 pub fn set_result(future: &FutureObject, result: &Any) -> Result<()> {
-    if future.event_loop.is_empty() {
-        return Err(Raised::runtime_error("Future object is not initialized."));
-    }
+    check_initialized(future)?;
     if !future.is_pending() {
         return Err(invalid_state());
     }
     future.result.set(result.to_object());
     future.set_state(FutureState::Finished);
     schedule_callbacks(future)
+}
+
+#[inline(always)]
+fn check_initialized(future: &FutureObject) -> Result<()> {
+    if future.event_loop.is_empty() {
+        return Err(Raised::runtime_error("Future object is not initialized."));
+    }
+    Ok(())
 }
 
 #[cold]
@@ -140,6 +146,7 @@ pub fn set_exception(future: &FutureObject, exception: &Any) -> Result<()> {
 
 /// `future.cancel(msg)`: whether the future was still pending.
 pub fn cancel(future: &FutureObject, message: Option<&Any>) -> Result<bool> {
+    check_initialized(future)?;
     future.set_log_traceback(false);
     if !future.is_pending() {
         return Ok(false);
@@ -163,7 +170,8 @@ pub fn cancelled_error(future: &FutureObject) -> Result<Object> {
 
 /// How a future that is done ended.
 pub enum Outcome {
-    Result(Object),
+    /// With a result, which `await` reads from the future itself.
+    Result,
     Exception(Object),
 }
 
@@ -175,7 +183,7 @@ pub fn outcome(future: &FutureObject) -> Result<Outcome> {
         FutureState::Finished => {
             future.set_log_traceback(false);
             let Some(exception) = future.exception.get_object() else {
-                return Ok(Outcome::Result(future.result.get_or_none()));
+                return Ok(Outcome::Result);
             };
             let traceback = future.exception_traceback.take();
             ioxide_cpython::exception::set_traceback(&exception, traceback.as_deref());
@@ -233,6 +241,7 @@ pub fn add_waiting_task(future: &FutureObject, task: &Task) -> Result<()> {
 
 /// `future.remove_done_callback(fn)`: how many were removed.
 pub fn remove_done_callback(future: &FutureObject, callback: &Any) -> Result<Object> {
+    check_initialized(future)?;
     let waiting = Callbacks::take(future).into_pairs()?;
     let mut removed = 0;
     let mut kept = Vec::new();

@@ -96,6 +96,32 @@ pub fn leave_task(event_loop: &Any, task: &Any) -> Result<()> {
     }
 }
 
+/// Says that `task` is being stepped, in the place of whichever task was before.
+#[cfg(not(Py_3_14))]
+#[inline]
+pub fn publish_task(event_loop: &Any, task: &Any) -> Result<()> {
+    FUNCTIONS.get().current_tasks.dict_set(event_loop, task)
+}
+
+/// Says that no task is being stepped.
+#[cfg(not(Py_3_14))]
+pub fn unpublish_task(event_loop: &Any) -> Result<()> {
+    FUNCTIONS.get().current_tasks.dict_delete(event_loop)
+}
+
+/// Says that `task` is being stepped, in the place of whichever task was before.
+#[cfg(Py_3_14)]
+#[inline]
+pub fn publish_task(event_loop: &Any, task: &Any) -> Result<()> {
+    FUNCTIONS.get().swap_current_task.call(&[event_loop, task]).map(drop)
+}
+
+/// Says that no task is being stepped.
+#[cfg(Py_3_14)]
+pub fn unpublish_task(event_loop: &Any) -> Result<()> {
+    publish_task(event_loop, crate::none())
+}
+
 /// Puts `task` in the place of the current task, which it returns (None for no task).
 #[cfg(not(Py_3_14))]
 pub fn swap_task(event_loop: &Any, task: &Any) -> Result<Object> {

@@ -275,6 +275,26 @@ impl NativeClass {
         unsafe { self.slot(ffi::Py_tp_finalize, entry::<T, F> as *mut c_void) }
     }
 
+    /// Called once before an instance dies, and then the finalizer of the base is.
+    pub fn finalized_before_base<T: Native, F: Fn(&T) + Copy + 'static>(self, _function: F) -> NativeClass {
+        unsafe extern "C" fn entry<T: Native, F: Fn(&T) + Copy>(this: *mut ffi::PyObject) {
+            // SAFETY: a live instance of the class; the chain of bases ends at `object`, which has no finalizer.
+            unsafe {
+                conjured::<F>()(&*this.cast::<T>());
+                let own: ffi::destructor = entry::<T, F>;
+                let mut base = T::class().get().as_type_ptr();
+                while !base.is_null() {
+                    match (*base).tp_finalize {
+                        Some(finalize) if !std::ptr::fn_addr_eq(finalize, own) => return finalize(this),
+                        _ => base = (*base).tp_base,
+                    }
+                }
+            }
+        }
+        // SAFETY: the signature of destructor.
+        unsafe { self.slot(ffi::Py_tp_finalize, entry::<T, F> as *mut c_void) }
+    }
+
     /// Creates the class over `bases` (object where there is none).
     pub fn create(mut self, bases: &[&Any]) -> Result<Class> {
         self.slots.push(ffi::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });

@@ -98,6 +98,7 @@ impl EventLoop {
 
     fn end_run(&self, state: RunState) -> Result<()> {
         let core = self.core();
+        let ended = self.end_task();
         core.stopping.set(false);
         core.thread.set(0);
         core.lifecycle.set(Lifecycle::Idle);
@@ -107,7 +108,7 @@ impl EventLoop {
             imports().set_coroutine_origin_tracking_depth.call1(&depth)?;
         }
         imports().set_asyncgen_hooks.call_slice(state.hooks.tuple_items())?;
-        flushed
+        ended.and(flushed)
     }
 
     /// Asynchronous generators tell the loop of their first iteration and of their end.

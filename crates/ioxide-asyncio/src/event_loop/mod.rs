@@ -94,6 +94,9 @@ pub struct LoopCore {
     inbox: Arc<Inbox<Detached>>,
     watches: Watches,
     polled_at: Cell<MonotonicTime>,
+    timers_fired_at: Cell<MonotonicTime>,
+    /// Whether a task is published as the current one.
+    in_task: Cell<bool>,
     polls_every_turn: bool,
     read_buffer: RefCell<ReadBuffer>,
     /// Transports with bytes to send before the next wait.
@@ -215,6 +218,8 @@ impl EventLoop {
             inbox: Arc::new(Inbox::new()),
             watches: Watches::default(),
             polled_at: Cell::new(MonotonicTime::ZERO),
+            timers_fired_at: Cell::new(MonotonicTime::ZERO),
+            in_task: Cell::new(false),
             polls_every_turn,
             read_buffer: RefCell::new(ReadBuffer::default()),
             unflushed: RefCell::new(Vec::new()),

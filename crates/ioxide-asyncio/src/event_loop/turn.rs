@@ -4,6 +4,9 @@
 //! Invariants:
 //! U1. While callbacks are ready and descriptors are watched, no more than `WAIT_AT_LEAST_EVERY` passes between two
 //!     looks at the kernel, callbacks themselves not counted. The first turn of a run always looks.
+//! U2. After a step its task stays the current one until the next step or until any other Python code may look: from
+//!     one step to the next, replacing it is all there is to do.
+//! U3. A timer never fires early. One of few fires at its nanosecond; one of a swarm no later than a millisecond after.
 
 use super::watch::{Direction, WAKES_KEY};
 use super::{EventLoop, Ready, Watcher};
@@ -11,6 +14,7 @@ use crate::handles::{Handle, TimerHandle};
 use crate::tasks::{self, Task};
 use crate::transports;
 use ioxide_cpython::call::check_signals;
+use ioxide_cpython::current;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::types::Native;
@@ -18,6 +22,11 @@ use ioxide_cpython::{Object, Result, boolean};
 use ioxide_reactor::MonotonicTime;
 use std::io;
 use std::time::Duration;
+
+/// See U3. This many timers are a swarm, which is served this often: asyncio and libuv wake once a millisecond
+/// for any timer.
+const SWARM: usize = 16;
+const SWARM_INTERVAL: Duration = Duration::from_millis(1);
 
 /// See U1. Looking costs a system call, about as much as a callback; a message can wait this long.
 const WAIT_AT_LEAST_EVERY: Duration = Duration::from_micros(50);
@@ -96,11 +105,20 @@ impl EventLoop {
             };
             if !cancelled {
                 let deadline = core.timers.borrow().next_deadline()?;
-                return Some(deadline.saturating_since(MonotonicTime::now()));
+                return Some(self.wake_up_time(deadline).saturating_since(MonotonicTime::now()));
             }
             let timer = core.timers.borrow_mut().pop().flatten();
             self.forget_timer(timer);
         }
+    }
+
+    /// When to wake for a deadline: at the deadline, but for a swarm of timers at most once a millisecond (U3).
+    fn wake_up_time(&self, deadline: MonotonicTime) -> MonotonicTime {
+        let core = self.core();
+        if core.timers.borrow().len() < SWARM {
+            return deadline;
+        }
+        deadline.max(core.timers_fired_at.get().saturating_add(SWARM_INTERVAL))
     }
 
     /// A cancelled timer leaves the heap.
@@ -155,6 +173,7 @@ impl EventLoop {
                 continue;
             }
             timer.scheduled.set(boolean(false));
+            core.timers_fired_at.set(now);
             core.ready.borrow_mut().push_back(Ready::Handle(handle));
         }
     }
@@ -173,27 +192,42 @@ impl EventLoop {
             }
         }
         core.ready.borrow_mut().end_turn(count);
-        Ok(())
+        self.end_task()
     }
 
     #[inline(always)]
     pub(super) fn run_item(&self, item: Ready) -> Result<()> {
         match item {
-            Ready::Step(task) => match Task::from_any(&task) {
-                Some(task) => self.report_step(task, tasks::run_step(task)),
-                None => Ok(()),
-            },
-            Ready::Wakeup(task, future) => match Task::from_any(&task) {
-                Some(task) => self.report_step(task, tasks::run_wakeup(task, &future)),
-                None => Ok(()),
-            },
-            Ready::Throw(task, exception) => match Task::from_any(&task) {
-                Some(task) => self.report_step(task, tasks::run_throw(task, exception)),
-                None => Ok(()),
-            },
-            Ready::Handle(handle) => run_handle(&handle),
-            Ready::Watcher(watcher, direction) => self.run_watcher(watcher, direction),
+            Ready::Step(task) => self.run_task(&task, tasks::run_step),
+            Ready::Wakeup(task, future) => self.run_task(&task, |task| tasks::run_wakeup(task, &future)),
+            Ready::Throw(task, exception) => self.run_task(&task, |task| tasks::run_throw(task, exception)),
+            Ready::Handle(handle) => {
+                self.end_task()?;
+                run_handle(&handle)
+            }
+            Ready::Watcher(watcher, direction) => {
+                self.end_task()?;
+                self.run_watcher(watcher, direction)
+            }
         }
+    }
+
+    /// Runs a step of a task, which is the current one meanwhile (U2).
+    #[inline(always)]
+    fn run_task(&self, task: &Object, run: impl FnOnce(&Task) -> Result<()>) -> Result<()> {
+        let Some(task) = Task::from_any(task) else { return Ok(()) };
+        self.core().in_task.set(true);
+        current::publish_task(self, task)?;
+        self.report_step(task, run(task))
+    }
+
+    /// No task is current any more (U2).
+    #[inline(always)]
+    pub(super) fn end_task(&self) -> Result<()> {
+        if !self.core().in_task.replace(false) {
+            return Ok(());
+        }
+        current::unpublish_task(self)
     }
 
     fn run_watcher(&self, watcher: Watcher, direction: Direction) -> Result<()> {

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! T1. A pending task that has started is in exactly one place: the ready queue, or waiting for `awaited`.
-//! T2. A task is in the registry from its creation until it is done or dead.
+//! T2. A task is in the registry from its creation until it is done or its finalizer has run.
 
 mod step;
 
@@ -31,7 +31,7 @@ pub struct Task(TaskObject);
 static TASK: Once<Class> = Once::new();
 static TASK_STEP: Once<Class> = Once::new();
 static WAKEUP: Once<FunctionDefinition> = Once::new();
-static FREE_TASKS: FreeList<Task> = FreeList::new(4096);
+static FREE_TASKS: FreeList<Task> = FreeList::new(16_384);
 
 // SAFETY: transparent over the struct of asyncio.Task (and, until 3.13, a list node behind it).
 unsafe impl Native for Task {
@@ -73,6 +73,7 @@ pub fn initialize() -> Result<()> {
             .subclassable()
             .collected_by_base(base)
             .recycled::<Task>()
+            .finalized_before_base::<Task, _>(|task: &Task| registry::unregister(task))
             .init::<Task, _>(Task::python_init)
             .methods(vec![
                 method(c"add_done_callback", |this: &Task, arguments: Arguments<'_>| {

@@ -12,55 +12,61 @@ use ioxide_cpython::types::Native;
 use ioxide_cpython::version::{FutureObject, FutureState};
 use ioxide_cpython::{Any, Object, Raised, Result, context, imports, names, none};
 
-/// Runs a scheduled step in the task's context.
+/// Runs a scheduled step in the task's context. The loop has published the task as its current one.
 #[inline]
 pub fn run_step(task: &Task) -> Result<()> {
     let task_context = task.context.get_or_none();
-    context::with_context(&task_context, || step(task, None))
+    let event_loop = task.event_loop.get_or_none();
+    context::with_context(&task_context, || advance(task, &event_loop, None))
 }
 
-/// Runs a scheduled step that begins with an exception.
+/// Runs a scheduled step that begins with an exception, as `run_step`.
 pub fn run_throw(task: &Task, exception: Object) -> Result<()> {
     let task_context = task.context.get_or_none();
-    context::with_context(&task_context, || step(task, Some(exception)))
+    let event_loop = task.event_loop.get_or_none();
+    context::with_context(&task_context, || advance(task, &event_loop, Some(exception)))
 }
 
-/// Runs the wake-up of a task by a future that is done.
+/// Runs the wake-up of a task by a future that is done, as `run_step`.
 #[inline]
 pub fn run_wakeup(task: &Task, future: &Any) -> Result<()> {
     let task_context = task.context.get_or_none();
-    context::with_context(&task_context, || wakeup(task, future))
+    let event_loop = task.event_loop.get_or_none();
+    context::with_context(&task_context, || {
+        let exception = exception_of(task, future)?;
+        advance(task, &event_loop, exception)
+    })
 }
 
-/// The future that the task waits for is done: the task goes on with its result or exception.
+/// The wake-up as a callback of a future: the task goes on with the future's result or exception.
 pub fn wakeup(task: &Task, future: &Any) -> Result<()> {
+    let exception = exception_of(task, future)?;
+    step(task, exception)
+}
+
+/// What the task is to be told of the future that it waited for: nothing, or an exception.
+#[inline]
+fn exception_of(task: &Task, future: &Any) -> Result<Option<Object>> {
     let Some(native) = Future::from_any(future) else {
-        if future.is_subtype_of(imports().Future.as_ptr().cast()) {
-            call_graph_discard(future, task)?;
-        }
-        return match future.call_method0(&names().result) {
-            Ok(_) => step(task, None),
-            Err(raised) => {
-                let exception = raised.take();
-                step(task, Some(exception))
-            }
-        };
+        return exception_of_foreign(task, future);
     };
     native.awaited_by_discard(task)?;
     match futures::outcome(native) {
-        Ok(Outcome::Result(_)) => step(task, None),
-        Ok(Outcome::Exception(exception)) => step(task, Some(exception)),
-        Err(raised) => {
-            let exception = raised.take();
-            step(task, Some(exception))
-        }
+        Ok(Outcome::Result) => Ok(None),
+        Ok(Outcome::Exception(exception)) => Ok(Some(exception)),
+        Err(raised) => Ok(Some(raised.take())),
     }
 }
 
-/// Takes the task out of the waiters that the call graph shows for one of asyncio's own futures.
-fn call_graph_discard(future: &Any, task: &Task) -> Result<()> {
-    // asyncio's futures have the very struct of ioxide's.
-    ioxide_cpython::version::as_future(future).awaited_by_discard(task)
+fn exception_of_foreign(task: &Task, future: &Any) -> Result<Option<Object>> {
+    if future.is_subtype_of(imports().Future.as_ptr().cast()) {
+        // asyncio's own futures have the very struct of ioxide's.
+        ioxide_cpython::version::as_future(future).awaited_by_discard(task)?;
+    }
+    match future.call_method0(&names().result) {
+        Ok(_) => Ok(None),
+        Err(raised) => Ok(Some(raised.take())),
+    }
 }
 
 /// `Task.__step`: enters the task, steps the coroutine, leaves the task.

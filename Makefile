@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
-CONFORMANCE_ARGUMENTS ?=
+CONFORMANCE_ARGUMENTS ?= --jobs 2
 BENCH_ARGUMENTS ?=
 
 # 3.13, or 3.13t for the free-threaded build.

@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
 
 DELAY = 0.1  # what each answer takes, as if a database were asked
 
@@ -34,7 +34,7 @@ async def fetch(session: ClientSession, url: str) -> str:
 
 async def main(count: int) -> None:
     runner, address = await start_server()
-    async with ClientSession() as session:
+    async with ClientSession(connector=TCPConnector(limit=0)) as session:  # no limit: all at once
         begun = time.perf_counter()
         pages = await asyncio.gather(*(fetch(session, f"{address}/page/{number}") for number in range(count)))
         seconds = time.perf_counter() - begun
@@ -45,4 +45,4 @@ async def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 500))
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 400))

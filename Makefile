@@ -37,7 +37,8 @@ test-rust: ## tests of the crates that know no Python
 test-python: $(venv)/.installed-test ## tests/: each on asyncio and on ioxide, and the programs of others
 	$(python) -m pytest $(PYTEST_ARGUMENTS)
 
-conformance: $(venv)/.installed ## the interpreter's own test_asyncio, on ioxide
+conformance: $(venv)/.installed-test ## the interpreter's own test_asyncio, on ioxide
+	$(python) -m pytest --quiet tests/cpython/test_harness.py
 	$(python) tests/cpython/run.py --loop ioxide $(CONFORMANCE_ARGUMENTS)
 
 bench: $(venv)/.installed-bench ## speed beside asyncio and uvloop; see benches/

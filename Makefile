@@ -55,7 +55,7 @@ lint: $(venv)/.installed-lint ## formatting and lints, Rust and Python
 
 typing: $(venv)/.installed-lint ## types of the package, and its stubs against the built module
 	$(python) -m mypy
-	$(python) -m mypy.stubtest ioxide --allowlist tests/typing/stubtest-allowlist.txt
+	$(python) -m mypy.stubtest ioxide
 
 build: $(venv)/.installed ## build the release wheel and install it into .venv/<version>
 

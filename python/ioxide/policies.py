@@ -12,7 +12,6 @@ O2. Only `deprecated_policy`, which is what a user reaches, warns, and as asynci
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import warnings
 from typing import Any
@@ -26,18 +25,20 @@ def default_policy() -> type[Any] | None:
     return getattr(asyncio.unix_events, name, None)
 
 
-@functools.cache
+_made: list[type[Any]] = []
+
+
 def ioxide_policy() -> type[Any] | None:
-    """The class behind `ioxide.EventLoopPolicy`; None where Python has no policies any more."""
+    """The class behind `ioxide.EventLoopPolicy`, one for ever; None where Python has no policies any more."""
     base = default_policy()
-    if base is None:
-        return None
-    body = {
-        "__module__": "ioxide",
-        "__doc__": "asyncio's default event loop policy, creating ioxide event loops.",
-        "_loop_factory": EventLoop,
-    }
-    return type("EventLoopPolicy", (base,), body)
+    if base is not None and not _made:
+        body = {
+            "__module__": "ioxide",
+            "__doc__": "asyncio's default event loop policy, creating ioxide event loops.",
+            "_loop_factory": EventLoop,
+        }
+        _made.append(type("EventLoopPolicy", (base,), body))
+    return _made[0] if _made else None
 
 
 def deprecated_policy() -> type[Any]:

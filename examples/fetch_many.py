@@ -22,7 +22,7 @@ async def start_server() -> tuple[web.AppRunner, str]:
     application.router.add_get("/page/{number}", page)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()  # all may knock at once
     host, port = runner.addresses[0][:2]
     return runner, f"http://{host}:{port}"
 

@@ -37,6 +37,8 @@ names! {
     wait, warning, when, max_workers, target, daemon, start, sockets, server, value, stacklevel, func_name, limit_name,
     fallback, unlink, n, buf, nbytes, addr, address, bufsize, sockaddr, asyncgen, firstiter, finalizer, http, extra, waiter,
     cleanup_socket, set_wakeup_fd, write, coroutine,
+    __setitem__, _call_connection_lost, _extra, _sendfile_compatible, _set_write_buffer_limits, _start_reading,
+    _start_tls_compatible, _transports, get, high, is_closing, low, peername, socket, sockname,
 }
 
 static NAMES: Once<Names> = Once::new();

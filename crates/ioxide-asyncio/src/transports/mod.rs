@@ -1,9 +1,54 @@
-//! placeholder
+//! Transports: what stands between a descriptor and a protocol.
+//!
+//! | file | room |
+//! |---|---|
+//! | stream/ | the transport of a connected stream socket |
+//!
+//! Datagram, pipe and process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
+
+mod stream;
+
+pub use stream::make_socket_transport;
+
+use self::stream::SocketTransport;
 use crate::event_loop::{Direction, EventLoop};
-use ioxide_cpython::methods::Arguments;
-use ioxide_cpython::{Object, Raised, Result};
-pub fn initialize() -> Result<()> { Ok(()) }
-pub fn on_ready(_core: &Object, _direction: Direction) -> Result<()> { Ok(()) }
-pub fn flush(_core: &Object) -> Result<()> { Ok(()) }
-pub fn owner_of(_event_loop: &EventLoop, _fd: i32) -> Result<Option<Object>> { Ok(None) }
-pub fn make_socket_transport(_event_loop: &EventLoop, _arguments: Arguments<'_>) -> Result<Object> { Err(Raised::runtime_error("x")) }
+use ioxide_cpython::value::integer;
+use ioxide_cpython::{Object, Result, names};
+use std::os::fd::RawFd;
+
+/// Creates the classes.
+pub fn initialize() -> Result<()> {
+    stream::initialize()
+}
+
+/// The descriptor of a transport is ready. `transport` is what was given to `EventLoop::watch`.
+/// Fails: KeyboardInterrupt, SystemExit; other exceptions go to the loop's exception handler.
+pub fn on_ready(transport: &Object, direction: Direction) -> Result<()> {
+    match SocketTransport::from_any(transport) {
+        Some(transport) => transport.on_ready(direction),
+        None => Ok(()),
+    }
+}
+
+/// Sends what a transport has buffered in this turn. `transport` is what was given to `EventLoop::flush_later`.
+/// Fails: KeyboardInterrupt, SystemExit.
+pub fn flush(transport: &Object) -> Result<()> {
+    match SocketTransport::from_any(transport) {
+        Some(transport) => transport.on_end_of_turn(),
+        None => Ok(()),
+    }
+}
+
+/// The transport that owns the descriptor and is not closing, if there is one: ioxide's and asyncio's own Python
+/// transports are all in the loop's weak dictionary `_transports`.
+pub fn owner_of(event_loop: &EventLoop, fd: RawFd) -> Result<Option<Object>> {
+    let Some(transports) = event_loop.get_attribute_optional(&names()._transports)? else { return Ok(None) };
+    if transports.get_attribute(&names().data)?.length()? == 0 {
+        return Ok(None);
+    }
+    let transport = transports.call_method1(&names().get, &*integer(i64::from(fd))?)?;
+    if transport.is_none() || transport.call_method0(&names().is_closing)?.is_true()? {
+        return Ok(None);
+    }
+    Ok(Some(transport))
+}

@@ -1,0 +1,187 @@
+//! How a transport ends: `close`, `abort`, fatal errors, connection_lost, and being dropped unclosed.
+
+use super::opening;
+use super::{Phase, Reading, SocketTransport, Writing};
+use crate::event_loop::{EventLoop, Ready};
+use crate::handles::Handle;
+use ioxide_cpython::exception::{exception_is, warn_resource};
+use ioxide_cpython::methods::{Arguments, Signature};
+use ioxide_cpython::value::{text, tuple};
+use ioxide_cpython::{Any, Builtin, Object, Raised, Result, imports, names, none};
+
+impl SocketTransport {
+    /// `transport.close()`: what is buffered is still sent, then comes connection_lost(None).
+    pub(super) fn close(&self) -> Result<()> {
+        let core = self.core();
+        if core.is_closing() {
+            return Ok(());
+        }
+        self.send_pending()?;
+        // Sending may have failed, and may have called the protocol.
+        if core.is_closing() {
+            return Ok(());
+        }
+        core.phase.set(Phase::Closing);
+        self.stop_reading_for_good();
+        if !core.queue.borrow().is_empty() {
+            return Ok(());
+        }
+        core.phase.set(Phase::Lost(1));
+        self.stop_writing();
+        self.schedule_connection_lost(none())
+    }
+
+    /// `transport.abort()`: what is buffered is dropped.
+    pub(super) fn abort(&self) -> Result<()> {
+        // asyncio has sent it when it was written.
+        self.send_pending()?;
+        self.force_close(none())
+    }
+
+    fn stop_reading_for_good(&self) {
+        let next = match self.core().reading.get() {
+            Reading::Paused => Reading::Paused,
+            Reading::Idle | Reading::Watching => Reading::Idle,
+        };
+        self.stop_reading(next);
+    }
+
+    /// `transport._fatal_error(exc, message='Fatal error on transport')`
+    pub(super) fn fatal_error(&self, arguments: Arguments<'_>) -> Result<()> {
+        const SIGNATURE: Signature<2> =
+            Signature { function: "_fatal_error", names: ["exc", "message"], required: 1, positional: 2 };
+        let [exception, message] = SIGNATURE.bind(arguments)?;
+        let message = match message {
+            Some(message) => message.to_text()?.into_string(),
+            None => String::from("Fatal error on transport"),
+        };
+        self.on_fatal_error(exception.unwrap_or(none()), &message)
+    }
+
+    /// The connection cannot go on. Errors of the kernel are everyday and only logged in debug mode.
+    /// Fails: KeyboardInterrupt, SystemExit.
+    pub(super) fn on_fatal_error(&self, exception: &Any, message: &str) -> Result<()> {
+        if !exception_is(exception, Builtin::OSError) {
+            self.report(message, exception)?;
+        } else if self.is_debug()? {
+            let keywords = tuple(&[&names().exc_info])?;
+            let arguments = [&*text("%r: %s")?, self, &*text(message)?, exception];
+            imports().logger.call_method_keywords(&names().debug, &arguments, &keywords)?;
+        }
+        self.force_close(exception)
+    }
+
+    /// `transport._force_close(exc)`
+    pub(super) fn force_close(&self, exception: &Any) -> Result<()> {
+        let core = self.core();
+        if core.is_lost() {
+            return Ok(());
+        }
+        if core.writing.get() != Writing::Watching && !core.queue.borrow().is_empty() {
+            // asyncio has sent it when it was written. The connection ends with `exception`, not with an error of this.
+            if let Err(raised) = self.flush_queue() {
+                drop(raised.take());
+            }
+        }
+        self.drop_queue();
+        self.stop_reading_for_good();
+        core.phase.set(Phase::Lost(1));
+        self.schedule_connection_lost(exception)
+    }
+
+    fn schedule_connection_lost(&self, exception: &Any) -> Result<()> {
+        let callback = self.get_attribute(&names()._call_connection_lost)?;
+        self.call_soon(&callback, &[exception])
+    }
+
+    /// `loop.call_soon`, in the transport's context if it was given one.
+    pub(super) fn call_soon(&self, callback: &Any, arguments: &[&Any]) -> Result<()> {
+        let Some(event_loop) = self.event_loop() else { return Ok(()) };
+        let given = self.core().given_context.get_object();
+        if let Some(fast) = EventLoop::fast(&event_loop) {
+            let handle = Handle::create(fast, callback, arguments, given.as_deref())?;
+            fast.push_ready(Ready::Handle(handle));
+            return Ok(());
+        }
+        let mut all = vec![callback];
+        all.extend_from_slice(arguments);
+        match &given {
+            Some(given) => {
+                all.push(given);
+                event_loop.call_method_keywords(&names().call_soon, &all, &imports().names_context)?;
+            }
+            None => drop(event_loop.call_method(&names().call_soon, &all)?),
+        }
+        Ok(())
+    }
+
+    /// `transport._call_connection_lost(exc)`: tells the protocol, closes the socket and lets go of everything.
+    pub(super) fn call_connection_lost(&self, exception: &Any) -> Result<()> {
+        let core = self.core();
+        let Some(protocol) = core.protocol.get_object() else { return Ok(()) };
+        let told = protocol.call_method1(&names().connection_lost, exception).map_err(Raised::take);
+        let released = self.release().map_err(Raised::take);
+        let waiting = self.fail_empty_waiter().map_err(Raised::take);
+        // As nested `finally` blocks: the last exception is the one that is raised.
+        match waiting.and(released).and(told) {
+            Ok(_) => Ok(()),
+            Err(exception) => Err(Raised::exception(exception)),
+        }
+    }
+
+    /// Closes the socket and lets go of everything.
+    fn release(&self) -> Result<()> {
+        let core = self.core();
+        let socket = core.socket.take();
+        let server = core.server.take();
+        drop(core.protocol.take());
+        drop(core.event_loop.take());
+        for context in [&core.given_context, &core.reader_context, &core.writer_context] {
+            context.clear();
+        }
+        let closed = match &socket {
+            Some(socket) => socket.call_method0(&names().close).map(drop),
+            None => Ok(()),
+        };
+        let closed = closed.map_err(Raised::take);
+        let detached = self.detach_from(server.as_ref());
+        match closed {
+            Ok(()) => detached,
+            Err(exception) => {
+                if let Err(raised) = detached {
+                    drop(raised.take());
+                }
+                Err(Raised::exception(exception))
+            }
+        }
+    }
+
+    fn detach_from(&self, server: Option<&Object>) -> Result<()> {
+        match server {
+            Some(server) if opening::servers_count_transports() => {
+                server.call_method1(&names()._detach, self).map(drop)
+            }
+            Some(server) => server.call_method0(&names()._detach).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn fail_empty_waiter(&self) -> Result<()> {
+        let Some(waiter) = self.core().empty_waiter.get_object() else { return Ok(()) };
+        let error = imports().ConnectionError.call1(&*text("Connection is closed by peer")?)?;
+        waiter.call_method1(&names().set_exception, &error).map(drop)
+    }
+
+    /// `transport.__del__()`
+    pub(super) fn finalize(&self) -> Result<()> {
+        let core = self.core();
+        let Some(socket) = core.socket.get_object() else { return Ok(()) };
+        let shown = self.repr()?.to_text()?;
+        warn_resource(&format!("unclosed transport {}", shown.as_str()), self)?;
+        socket.call_method0(&names().close)?;
+        core.socket.clear();
+        // Older servers count their transports and are told by connection_lost alone.
+        let server = core.server.take().filter(|_| opening::servers_count_transports());
+        self.detach_from(server.as_ref())
+    }
+}

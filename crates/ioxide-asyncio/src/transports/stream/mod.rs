@@ -1,0 +1,334 @@
+//! `SocketTransport`: a connected stream socket, as asyncio.selector_events._SelectorSocketTransport.
+//!
+//! | file | room |
+//! |---|---|
+//! | mod | the class, the native state, its transitions |
+//! | opening | `_make_socket_transport` |
+//! | reading, writing, flow_control, closing | what the names say |
+//! | methods | what Python sees |
+//!
+//! Invariants:
+//! T1. The loop holds the transport while it watches the descriptor, or owes a flush; nobody else of ioxide does.
+//! T2. Bytes go to the descriptor that the socket object has at the time, never to a remembered number.
+//! T3. `Lost` is entered once; whoever enters it schedules or makes the one call of connection_lost.
+//! T4. The write queue keeps its bytes over the end of a turn only while the descriptor is watched for writing.
+//! T5. No borrow of the queue or of the loop's read buffer is held while Python runs.
+
+mod closing;
+mod flow_control;
+mod methods;
+mod opening;
+mod reading;
+mod writing;
+
+pub use opening::make_socket_transport;
+
+use self::flow_control::FlowControl;
+use crate::event_loop::{Direction, EventLoop};
+use ioxide_cpython::buffer::OwnedBytes;
+use ioxide_cpython::context::{copy_current, with_context};
+use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::methods::Receiver;
+use ioxide_cpython::object::RawObject;
+use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, head};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, names};
+use ioxide_io::{SocketRef, WriteQueue};
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::os::fd::RawFd;
+
+/// The transport as Python sees it. Derefs to the object; `core` is the state.
+#[repr(transparent)]
+pub struct SocketTransport(Any);
+
+/// How received bytes reach the protocol.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// `data_received(bytes)`
+    Data,
+    /// `get_buffer(-1)`, `buffer_updated(count)`
+    Buffer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Not begun, or over.
+    Idle,
+    /// The loop watches the descriptor.
+    Watching,
+    /// `pause_reading` was called.
+    Paused,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Idle,
+    /// A method of the protocol runs that is followed by a flush.
+    Held,
+    /// The loop flushes at the end of the turn.
+    Queued,
+    /// The kernel takes no more; the loop watches the descriptor.
+    Watching,
+}
+
+/// How far the half close by `write_eof` is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriteEnd {
+    Open,
+    /// To be sent when the queue is drained.
+    Requested,
+    Sent,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// `close` was called; what is queued is still sent.
+    Closing,
+    /// connection_lost is scheduled or has been called; counts the writes that came too late, from one.
+    Lost(u32),
+}
+
+/// The native state behind a transport.
+#[repr(C)]
+struct StreamCore {
+    head: Any,
+    event_loop: Slot,
+    /// Empty once the socket is closed.
+    socket: Slot,
+    protocol: Slot,
+    server: Slot,
+    /// The context that the creator gave for all callbacks; empty as a rule.
+    given_context: Slot,
+    reader_context: Slot,
+    writer_context: Slot,
+    empty_waiter: Slot,
+    /// The number that the loop's watches know.
+    fd: Cell<RawFd>,
+    max_size: Cell<usize>,
+    delivery: Cell<Delivery>,
+    reading: Cell<Reading>,
+    writing: Cell<Writing>,
+    write_end: Cell<WriteEnd>,
+    phase: Cell<Phase>,
+    flow: FlowControl,
+    queue: RefCell<WriteQueue<OwnedBytes>>,
+}
+
+static STREAM_CORE: Once<Class> = Once::new();
+static SOCKET_TRANSPORT: Once<ShellClass> = Once::new();
+
+// SAFETY: repr(C) with the head first; created by `allocate` only.
+unsafe impl Native for StreamCore {
+    fn class() -> &'static Once<Class> {
+        &STREAM_CORE
+    }
+}
+
+/// Creates the classes.
+pub fn initialize() -> Result<()> {
+    STREAM_CORE.set(
+        NativeClass::new::<StreamCore>(c"ioxide.StreamCore")
+            .not_instantiable()
+            .collected::<StreamCore>()
+            .dropped::<StreamCore>()
+            .create(&[])?,
+    );
+    writing::initialize()?;
+    opening::initialize()?;
+    SOCKET_TRANSPORT.set(methods::create_class()?);
+    Ok(())
+}
+
+impl Deref for SocketTransport {
+    type Target = Any;
+    #[inline(always)]
+    fn deref(&self) -> &Any {
+        &self.0
+    }
+}
+
+impl Receiver for SocketTransport {
+    #[inline(always)]
+    unsafe fn receive<'a>(this: *mut RawObject) -> Result<&'a SocketTransport> {
+        // SAFETY: the method descriptors of the class check that `this` is an instance.
+        unsafe {
+            let shell = Any::from_ptr(this);
+            match SOCKET_TRANSPORT.get().core::<StreamCore>(shell) {
+                Some(_) => Ok(&*(shell as *const Any).cast::<SocketTransport>()),
+                None => Err(Raised::runtime_error("the transport is not initialized")),
+            }
+        }
+    }
+}
+
+/// The loop of a transport, held.
+struct HeldLoop(Object);
+
+impl Deref for HeldLoop {
+    type Target = EventLoop;
+    #[inline(always)]
+    fn deref(&self) -> &EventLoop {
+        match EventLoop::from_any(&self.0) {
+            Some(event_loop) => event_loop,
+            None => unreachable!("opening puts ioxide's loops into the field, and nothing else"),
+        }
+    }
+}
+
+impl SocketTransport {
+    /// The object as a transport of ioxide's, if it is one.
+    #[inline(always)]
+    pub fn from_any(object: &Any) -> Option<&SocketTransport> {
+        let shell = SOCKET_TRANSPORT.get();
+        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_type_ptr()) {
+            return None;
+        }
+        // SAFETY: an instance of the class, and its core is there.
+        unsafe {
+            shell.core::<StreamCore>(object)?;
+            Some(&*(object as *const Any).cast::<SocketTransport>())
+        }
+    }
+
+    #[inline(always)]
+    fn core(&self) -> &StreamCore {
+        // SAFETY: an instance of the class, whose core was there when the reference was made; only the collector
+        // takes it away, and then nobody holds the transport.
+        match unsafe { SOCKET_TRANSPORT.get().core::<StreamCore>(&self.0) } {
+            Some(core) => core,
+            None => unreachable!("a transport that is in use has its core"),
+        }
+    }
+
+    /// `None` after connection_lost.
+    #[inline]
+    fn event_loop(&self) -> Option<HeldLoop> {
+        self.core().event_loop.get_object().filter(|event_loop| EventLoop::is_native(event_loop)).map(HeldLoop)
+    }
+
+    /// The descriptor to send to and receive from (T2); -1, which the kernel refuses, for a closed socket.
+    #[inline]
+    fn socket(&self) -> Result<SocketRef> {
+        match self.core().socket.get_object() {
+            Some(socket) => Ok(SocketRef::new(socket.call_method0(&names().fileno)?.to_i32()?)),
+            None => Ok(SocketRef::new(-1)),
+        }
+    }
+
+    fn is_debug(&self) -> Result<bool> {
+        match self.event_loop() {
+            Some(event_loop) => crate::event_loop::is_debug(&event_loop),
+            None => Ok(false),
+        }
+    }
+
+    /// The context in which a watched descriptor's callbacks run: as asyncio's reader and writer handles take it.
+    fn callback_context(&self) -> Result<Object> {
+        match self.core().given_context.get_object() {
+            Some(given) => Ok(given),
+            None => copy_current(),
+        }
+    }
+
+    /// The descriptor is ready. Fails: KeyboardInterrupt, SystemExit.
+    pub fn on_ready(&self, direction: Direction) -> Result<()> {
+        let core = self.core();
+        // The event may have been queued before somebody stopped watching.
+        let callback_context = match direction {
+            Direction::Read if core.reading.get() == Reading::Watching => &core.reader_context,
+            Direction::Write if core.writing.get() == Writing::Watching => &core.writer_context,
+            _ => return Ok(()),
+        };
+        let Some(callback_context) = callback_context.get_object() else { return Ok(()) };
+        let outcome = with_context(&callback_context, || match direction {
+            Direction::Read => self.on_readable(),
+            Direction::Write => self.on_writable(),
+        });
+        self.keep_in_loop(outcome, direction)
+    }
+
+    /// Exceptions that leave the loop pass, others are reported as those of a callback.
+    fn keep_in_loop(&self, outcome: Result<()>, direction: Direction) -> Result<()> {
+        let Err(raised) = outcome else { return Ok(()) };
+        if raised.leaves_the_loop() {
+            return Err(raised);
+        }
+        let callback = match direction {
+            Direction::Read => "_read_ready",
+            Direction::Write => "_write_ready",
+        };
+        let name = ioxide_cpython::exception::type_name(self);
+        self.report(&format!("Exception in callback {name}.{callback}()"), &raised.take())
+    }
+}
+
+impl StreamCore {
+    fn new() -> StreamCore {
+        StreamCore {
+            head: head(),
+            event_loop: Slot::empty(),
+            socket: Slot::empty(),
+            protocol: Slot::empty(),
+            server: Slot::empty(),
+            given_context: Slot::empty(),
+            reader_context: Slot::empty(),
+            writer_context: Slot::empty(),
+            empty_waiter: Slot::empty(),
+            fd: Cell::new(-1),
+            max_size: Cell::new(ioxide_io::read_buffer::DEFAULT_CAPACITY),
+            delivery: Cell::new(Delivery::Data),
+            reading: Cell::new(Reading::Idle),
+            writing: Cell::new(Writing::Idle),
+            write_end: Cell::new(WriteEnd::Open),
+            phase: Cell::new(Phase::Open),
+            flow: FlowControl::new(),
+            queue: RefCell::new(WriteQueue::new()),
+        }
+    }
+
+    #[inline]
+    fn is_closing(&self) -> bool {
+        self.phase.get() != Phase::Open
+    }
+
+    #[inline]
+    fn is_lost(&self) -> bool {
+        matches!(self.phase.get(), Phase::Lost(_))
+    }
+
+    /// Counts what is queued and not yet in the kernel.
+    #[inline]
+    fn pending_bytes(&self) -> usize {
+        self.queue.borrow().len_bytes()
+    }
+
+    fn slots(&self) -> [&Slot; 8] {
+        [
+            &self.event_loop,
+            &self.socket,
+            &self.protocol,
+            &self.server,
+            &self.given_context,
+            &self.reader_context,
+            &self.writer_context,
+            &self.empty_waiter,
+        ]
+    }
+}
+
+impl Traverse for StreamCore {
+    /// The queue's bytes objects refer to nothing and are not shown.
+    fn traverse(&self, visitor: &mut Visitor) {
+        for slot in self.slots() {
+            visitor.slot(slot);
+        }
+        self.flow.traverse(visitor);
+    }
+
+    fn clear(&self) {
+        for slot in self.slots() {
+            slot.clear();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How a transport begins: `loop._make_socket_transport`.
+
+use super::{Delivery, SOCKET_TRANSPORT, SocketTransport, StreamCore};
+use crate::event_loop::EventLoop;
+use ioxide_cpython::call::import;
+use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::methods::{Arguments, Signature, given};
+use ioxide_cpython::types::allocate;
+use ioxide_cpython::value::{dict, integer};
+use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, builtin, imports, names, none, none_object};
+use ioxide_io::SocketRef;
+
+/// Whether this Python's servers are handed their transports (3.13 and later), or only count them.
+static SERVERS_COUNT_TRANSPORTS: Once<bool> = Once::new();
+
+/// Asks asyncio's own server.
+pub(super) fn initialize() -> Result<()> {
+    let server = import(c"asyncio.base_events")?.get_attribute_str(c"Server")?;
+    let code = server.get_attribute(&names()._attach)?.get_attribute_str(c"__code__")?;
+    SERVERS_COUNT_TRANSPORTS.set(code.get_attribute_str(c"co_argcount")?.to_i64()? == 2);
+    Ok(())
+}
+
+pub(super) fn servers_count_transports() -> bool {
+    *SERVERS_COUNT_TRANSPORTS.get()
+}
+
+/// What a transport is made of.
+struct Parts<'a> {
+    socket: &'a Any,
+    protocol: &'a Any,
+    waiter: Option<&'a Any>,
+    extra: Option<&'a Any>,
+    server: Option<&'a Any>,
+    context: Option<&'a Any>,
+}
+
+/// `loop._make_socket_transport(sock, protocol, waiter=None, *, extra=None, server=None, context=None)`
+pub fn make_socket_transport(event_loop: &EventLoop, arguments: Arguments<'_>) -> Result<Object> {
+    const SIGNATURE: Signature<6> = Signature {
+        function: "_make_socket_transport",
+        names: ["sock", "protocol", "waiter", "extra", "server", "context"],
+        required: 2,
+        positional: 3,
+    };
+    let [socket, protocol, waiter, extra, server, context] = SIGNATURE.bind(arguments)?;
+    let parts = Parts {
+        socket: socket.unwrap_or(none()),
+        protocol: protocol.unwrap_or(none()),
+        waiter: given(waiter),
+        extra: given(extra),
+        server: given(server),
+        context: given(context),
+    };
+    event_loop.check_not_in_use(parts.socket)?;
+    let class = SOCKET_TRANSPORT.get();
+    let transport = class.instantiate(class.class().as_any(), allocate(StreamCore::new())?)?;
+    if let Some(transport) = SocketTransport::from_any(&transport) {
+        transport.open(event_loop, &parts)?;
+    }
+    Ok(transport)
+}
+
+impl SocketTransport {
+    fn open(&self, event_loop: &EventLoop, parts: &Parts<'_>) -> Result<()> {
+        let core = self.core();
+        core.event_loop.set(event_loop.to_object());
+        drop(core.given_context.replace(parts.context.map(Any::to_object)));
+        self.set_extra(parts)?;
+        let fd = parts.socket.call_method0(&names().fileno)?.to_i32()?;
+        core.socket.set(parts.socket.to_object());
+        core.fd.set(fd);
+        self.set_protocol(parts.protocol)?;
+        if let Some(server) = parts.server {
+            core.server.set(server.to_object());
+            if servers_count_transports() {
+                server.call_method1(&names()._attach, self)?;
+            } else {
+                server.call_method0(&names()._attach)?;
+            }
+        }
+        if let Some(transports) = event_loop.get_attribute_optional(&names()._transports)? {
+            transports.call_method(&names().__setitem__, &[&*integer(i64::from(fd))?, self])?;
+        }
+        set_nodelay(parts.socket, SocketRef::new(fd))?;
+        self.schedule_beginning(parts)
+    }
+
+    /// connection_made first, then reading, then the waiter.
+    fn schedule_beginning(&self, parts: &Parts<'_>) -> Result<()> {
+        let connection_made = parts.protocol.get_attribute(&names().connection_made)?;
+        self.call_soon(&connection_made, &[self])?;
+        self.call_soon(&*self.get_attribute(&names()._start_reading)?, &[])?;
+        match parts.waiter {
+            Some(waiter) => self.call_soon(&imports().set_result_unless_cancelled, &[waiter, none()]),
+            None => Ok(()),
+        }
+    }
+
+    /// `get_extra_info` of the base class reads `_extra`, the caller's dictionary if there is one.
+    fn set_extra(&self, parts: &Parts<'_>) -> Result<()> {
+        let extra = match parts.extra {
+            Some(extra) => extra.to_object(),
+            None => dict()?,
+        };
+        self.set_attribute(&names()._extra, &extra)?;
+        extra.dict_set(&names().socket, &*imports().TransportSocket.call1(parts.socket)?)?;
+        extra.dict_set(&names().sockname, &*unless_os_error(parts.socket.call_method0(&names().getsockname))?)?;
+        if extra.dict_get(&names().peername)?.is_none() {
+            let peername = unless_os_error(parts.socket.call_method0(&names().getpeername))?;
+            extra.dict_set(&names().peername, &peername)?;
+        }
+        Ok(())
+    }
+
+    /// `transport.set_protocol(protocol)`
+    pub(super) fn set_protocol(&self, protocol: &Any) -> Result<()> {
+        let core = self.core();
+        let delivery =
+            if protocol.is_instance(&imports().BufferedProtocol)? { Delivery::Buffer } else { Delivery::Data };
+        // What the old protocol wrote may have to pause it.
+        self.send_pending()?;
+        core.delivery.set(delivery);
+        core.protocol.set(protocol.to_object());
+        Ok(())
+    }
+}
+
+/// None where the kernel has no such name.
+fn unless_os_error(name: Result<Object>) -> Result<Object> {
+    match name {
+        Err(raised) if raised.matches(builtin(Builtin::OSError)) => {
+            drop(raised.take());
+            Ok(none_object())
+        }
+        name => name,
+    }
+}
+
+/// `asyncio.base_events._set_nodelay`: small writes need not wait for an acknowledgement.
+fn set_nodelay(object: &Any, socket: SocketRef) -> Result<()> {
+    if object.get_attribute(&names().proto)?.to_i64()? != i64::from(libc::IPPROTO_TCP) {
+        return Ok(());
+    }
+    let is_internet = matches!(socket.domain(), Ok(libc::AF_INET | libc::AF_INET6));
+    if is_internet && matches!(socket.socket_type(), Ok(libc::SOCK_STREAM)) {
+        return socket.set_nodelay(true).map_err(|error: std::io::Error| -> Raised { raise_os_error(&error) });
+    }
+    Ok(())
+}

@@ -111,7 +111,9 @@ impl SocketTransport {
 
     /// Calls the loop's exception handler.
     pub(super) fn report(&self, message: &str, exception: &Any) -> Result<()> {
-        let Some(event_loop) = self.event_loop() else { return Err(Raised::exception(exception.to_object())) };
+        let Some(event_loop) = self.event_loop() else {
+            return Err(Raised::exception(exception.to_object()));
+        };
         let report = dict()?;
         report.dict_set(&names().message, &*text(message)?)?;
         report.dict_set(&names().exception, exception)?;

@@ -3,7 +3,9 @@
 use super::{Phase, Reading, SocketTransport, WriteEnd, writing};
 use ioxide_cpython::call::import;
 use ioxide_cpython::exception::type_name;
-use ioxide_cpython::methods::{Arguments, Definition, attribute, documented, getter, method, method0, method1};
+use ioxide_cpython::methods::{
+    Arguments, Definition, attribute, documented, getter, method, method0, method1,
+};
 use ioxide_cpython::types::{ShellClass, ShellDefinition};
 use ioxide_cpython::value::{integer, list_of, text};
 use ioxide_cpython::{Any, Object, Raised, Result, boolean, imports, names};

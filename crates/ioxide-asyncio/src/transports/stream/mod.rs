@@ -204,7 +204,11 @@ impl SocketTransport {
     /// `None` after connection_lost.
     #[inline]
     fn event_loop(&self) -> Option<HeldLoop> {
-        self.core().event_loop.get_object().filter(|event_loop| EventLoop::is_native(event_loop)).map(HeldLoop)
+        self.core()
+            .event_loop
+            .get_object()
+            .filter(|event_loop| EventLoop::is_native(event_loop))
+            .map(HeldLoop)
     }
 
     /// The descriptor to send to and receive from (T2); -1, which the kernel refuses, for a closed socket.

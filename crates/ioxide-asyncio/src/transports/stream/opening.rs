@@ -7,7 +7,9 @@ use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Signature, given};
 use ioxide_cpython::types::allocate;
 use ioxide_cpython::value::{dict, integer};
-use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, builtin, imports, names, none, none_object};
+use ioxide_cpython::{
+    Any, Builtin, Object, Once, Raised, Result, builtin, imports, names, none, none_object,
+};
 use ioxide_io::SocketRef;
 
 /// Whether this Python's servers are handed their transports (3.13 and later), or only count them.
@@ -105,7 +107,10 @@ impl SocketTransport {
         };
         self.set_attribute(&names()._extra, &extra)?;
         extra.dict_set(&names().socket, &*imports().TransportSocket.call1(parts.socket)?)?;
-        extra.dict_set(&names().sockname, &*unless_os_error(parts.socket.call_method0(&names().getsockname))?)?;
+        extra.dict_set(
+            &names().sockname,
+            &*unless_os_error(parts.socket.call_method0(&names().getsockname))?,
+        )?;
         if extra.dict_get(&names().peername)?.is_none() {
             let peername = unless_os_error(parts.socket.call_method0(&names().getpeername))?;
             extra.dict_set(&names().peername, &peername)?;
@@ -116,8 +121,11 @@ impl SocketTransport {
     /// `transport.set_protocol(protocol)`
     pub(super) fn set_protocol(&self, protocol: &Any) -> Result<()> {
         let core = self.core();
-        let delivery =
-            if protocol.is_instance(&imports().BufferedProtocol)? { Delivery::Buffer } else { Delivery::Data };
+        let delivery = if protocol.is_instance(&imports().BufferedProtocol)? {
+            Delivery::Buffer
+        } else {
+            Delivery::Data
+        };
         // What the old protocol wrote may have to pause it.
         self.send_pending()?;
         core.delivery.set(delivery);
@@ -144,7 +152,9 @@ fn set_nodelay(object: &Any, socket: SocketRef) -> Result<()> {
     }
     let is_internet = matches!(socket.domain(), Ok(libc::AF_INET | libc::AF_INET6));
     if is_internet && matches!(socket.socket_type(), Ok(libc::SOCK_STREAM)) {
-        return socket.set_nodelay(true).map_err(|error: std::io::Error| -> Raised { raise_os_error(&error) });
+        return socket
+            .set_nodelay(true)
+            .map_err(|error: std::io::Error| -> Raised { raise_os_error(&error) });
     }
     Ok(())
 }

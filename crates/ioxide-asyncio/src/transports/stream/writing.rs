@@ -62,7 +62,10 @@ impl SocketTransport {
     /// `transport.write(data)`
     pub(super) fn write(&self, data: &Any) -> Result<()> {
         check_bytes_like(data)?;
-        self.check_may_write("Cannot call write() after write_eof()", "unable to write; sendfile is in progress")?;
+        self.check_may_write(
+            "Cannot call write() after write_eof()",
+            "unable to write; sendfile is in progress",
+        )?;
         if data.length()? == 0 || self.is_too_late()? {
             return Ok(());
         }
@@ -189,11 +192,13 @@ impl SocketTransport {
                 self.leave_queued();
                 return Ok(());
             }
-            Ok(Progress::Partial) => self.watch_writable().and_then(|()| match core.writer_context.get_object() {
-                // The protocol is called in the context of the write, as by asyncio's `write`.
-                Some(writer_context) => with_context(&writer_context, || self.maybe_pause_protocol()),
-                None => self.maybe_pause_protocol(),
-            }),
+            Ok(Progress::Partial) => {
+                self.watch_writable().and_then(|()| match core.writer_context.get_object() {
+                    // The protocol is called in the context of the write, as by asyncio's `write`.
+                    Some(writer_context) => with_context(&writer_context, || self.maybe_pause_protocol()),
+                    None => self.maybe_pause_protocol(),
+                })
+            }
             Err(raised) => self.on_write_error(raised),
         };
         match outcome {

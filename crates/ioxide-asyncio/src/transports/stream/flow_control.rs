@@ -111,9 +111,13 @@ impl SocketTransport {
 
     /// Calls the loop's exception handler.
     pub(super) fn report(&self, message: &str, exception: &Any) -> Result<()> {
-        let Some(event_loop) = self.event_loop() else {
-            return Err(Raised::exception(exception.to_object()));
-        };
+        match self.event_loop() {
+            Some(event_loop) => self.report_to(&event_loop, message, exception),
+            None => Err(Raised::exception(exception.to_object())),
+        }
+    }
+
+    pub(super) fn report_to(&self, event_loop: &Any, message: &str, exception: &Any) -> Result<()> {
         let report = dict()?;
         report.dict_set(&names().message, &*text(message)?)?;
         report.dict_set(&names().exception, exception)?;

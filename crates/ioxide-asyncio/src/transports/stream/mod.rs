@@ -245,15 +245,17 @@ impl SocketTransport {
             _ => return Ok(()),
         };
         let Some(callback_context) = callback_context.get_object() else { return Ok(()) };
+        // connection_lost makes the transport forget its loop.
+        let Some(event_loop) = self.event_loop() else { return Ok(()) };
         let outcome = with_context(&callback_context, || match direction {
             Direction::Read => self.on_readable(),
             Direction::Write => self.on_writable(),
         });
-        self.keep_in_loop(outcome, direction)
+        self.keep_in_loop(&event_loop, outcome, direction)
     }
 
     /// Exceptions that leave the loop pass, others are reported as those of a callback.
-    fn keep_in_loop(&self, outcome: Result<()>, direction: Direction) -> Result<()> {
+    fn keep_in_loop(&self, event_loop: &EventLoop, outcome: Result<()>, direction: Direction) -> Result<()> {
         let Err(raised) = outcome else { return Ok(()) };
         if raised.leaves_the_loop() {
             return Err(raised);
@@ -263,7 +265,7 @@ impl SocketTransport {
             Direction::Write => "_write_ready",
         };
         let name = ioxide_cpython::exception::type_name(self);
-        self.report(&format!("Exception in callback {name}.{callback}()"), &raised.take())
+        self.report_to(event_loop, &format!("Exception in callback {name}.{callback}()"), &raised.take())
     }
 }
 

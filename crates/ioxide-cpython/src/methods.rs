@@ -142,6 +142,9 @@ unsafe extern "C" fn entry<T: Receiver, R: Returned, F: Fn(&T, Arguments<'_>) ->
 /// What the functions below make.
 pub type Definition = ffi::PyMethodDef;
 
+/// What `getter` and `attribute` make.
+pub type Attribute = ffi::PyGetSetDef;
+
 pub fn method0<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy + 'static>(
     name: &'static CStr,
     _function: F,

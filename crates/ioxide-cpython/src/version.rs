@@ -541,6 +541,11 @@ pub(crate) unsafe fn is_finalizing() -> bool {
         #[cfg(Py_3_13)]
         return ffi::Py_IsFinalizing() != 0;
         #[cfg(not(Py_3_13))]
-        return ffi::_Py_IsFinalizing() != 0;
+        return _Py_IsFinalizing() != 0;
     }
+}
+
+#[cfg(not(Py_3_13))]
+unsafe extern "C" {
+    fn _Py_IsFinalizing() -> c_int;
 }

@@ -7,7 +7,7 @@
 use super::EventLoop;
 use ioxide_cpython::call::import;
 use ioxide_cpython::value::{dict, float, integer};
-use ioxide_cpython::{Any, Object, Result, boolean, imports, none};
+use ioxide_cpython::{Any, Object, Once, Result, boolean, imports, names, none};
 
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
 const METHODS: &[&str] = &[
@@ -74,18 +74,17 @@ const METHODS: &[&str] = &[
     "_check_running",
 ];
 
-fn source() -> Result<Object> {
-    import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSelectorEventLoop")
-}
+static ADD_SIGNAL_HANDLER: Once<Object> = Once::new();
 
-/// One of asyncio's functions, for a native method that goes before it.
-pub fn function(name: &str) -> Result<Object> {
-    source()?.get_attribute(&*ioxide_cpython::names::intern(name)?)
+/// asyncio's own `add_signal_handler`, for the native method that goes before it.
+pub fn add_signal_handler() -> &'static Any {
+    ADD_SIGNAL_HANDLER.get()
 }
 
 /// Puts asyncio's functions into the class.
 pub fn borrow_methods(class: &Any) -> Result<()> {
-    let source = source()?;
+    let source = import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSelectorEventLoop")?;
+    ADD_SIGNAL_HANDLER.set(source.get_attribute(&names().add_signal_handler)?);
     for name in METHODS {
         let name = ioxide_cpython::names::intern(name)?;
         if let Some(function) = source.get_attribute_optional(&name)? {
@@ -97,7 +96,7 @@ pub fn borrow_methods(class: &Any) -> Result<()> {
 
 /// Gives a new loop the instance attributes that the borrowed methods use.
 pub fn give_attributes(event_loop: &EventLoop) -> Result<()> {
-    let attributes = event_loop.get_attribute(&ioxide_cpython::names().__dict__)?;
+    let attributes = event_loop.get_attribute(&names().__dict__)?;
     let set = |name: &str, value: &Any| attributes.dict_set(&*ioxide_cpython::names::intern(name)?, value);
     set("slow_callback_duration", &*float(0.1)?)?;
     set("_clock_resolution", &*float(1e-9)?)?;

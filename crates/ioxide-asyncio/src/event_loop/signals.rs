@@ -16,7 +16,7 @@ impl EventLoop {
         }
         let mut all: Vec<&Any> = vec![self];
         all.extend_from_slice(arguments.positional());
-        super::borrowed::function("add_signal_handler")?.call_slice(&all).map(drop)
+        super::borrowed::add_signal_handler().call_slice(&all).map(drop)
     }
 
     /// What `close` does about signals: no handler stays, the wake-up descriptor is given back.

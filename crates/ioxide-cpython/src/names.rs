@@ -21,7 +21,7 @@ macro_rules! names {
 names! {
     __class__, __await__, __dict__, __doc__, __module__, __name__, __qualname__, __self__, __slots__, __wrapped__,
     _abort, _asyncio_future_blocking, _attach, _callbacks, _check_closed, _detach, _fut_waiter, _ioxide_core, _iterating,
-    _loop, _make_cancelled_error, _must_cancel, _source_traceback, _start, _wakeup,
+    _loop, _make_cancelled_error, _must_cancel, _run, _source_traceback, _start, _wakeup,
     abort, accept, add, add_done_callback, add_signal_handler, all_errors, all_tasks, append, args, athrow,
     asend, aclose, backlog, bind, buffer_updated, buffering, callback, call_at, call_later, call_soon, call_soon_threadsafe,
     call_exception_handler, cancel, cancelled, client_connected_cb, close, connect, connection_lost, connection_made, context,

@@ -22,7 +22,6 @@ const METHODS: &[&str] = &[
     "create_unix_connection",
     "create_unix_server",
     "_start_serving",
-    "_stop_serving",
     "_accept_connection",
     "_accept_connection2",
     // TLS, datagrams, pipes, processes, files sent whole.

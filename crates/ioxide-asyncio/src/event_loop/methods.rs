@@ -169,6 +169,7 @@ fn descriptors() -> Vec<ioxide_cpython::methods::Definition> {
             method(c"sock_connect", EventLoop::sock_connect),
             c"sock_connect($self, sock, address)\n--\n\n",
         ),
+        method1(c"_stop_serving", EventLoop::stop_serving),
         method(c"_make_socket_transport", crate::transports::make_socket_transport),
     ]
 }

@@ -8,7 +8,7 @@
 //! | schedule | call_soon, call_later, call_at, call_soon_threadsafe, create_task |
 //! | lifecycle | run_forever, run_until_complete, stop, close |
 //! | watch | which descriptor somebody waits for: add_reader, transports, operations |
-//! | sock | the sock_* coroutines |
+//! | sock, serve | the sock_* coroutines, the end of listening sockets |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, what goes wrong in a step |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
 //!
@@ -27,6 +27,7 @@ mod methods;
 mod overrides;
 mod report;
 mod schedule;
+mod serve;
 mod signals;
 mod sock;
 mod turn;

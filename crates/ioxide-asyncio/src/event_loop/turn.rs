@@ -18,7 +18,7 @@ use ioxide_cpython::current;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::types::Native;
-use ioxide_cpython::{Object, Result, boolean};
+use ioxide_cpython::{Object, Result, boolean, names};
 use ioxide_reactor::MonotonicTime;
 use std::io;
 use std::time::Duration;
@@ -257,9 +257,17 @@ fn run_handle(handle: &Object) -> Result<()> {
     if let Some(handle) = Handle::from_exact(handle) {
         return if handle.is_cancelled() { Ok(()) } else { crate::handles::run(handle) };
     }
-    match TimerHandle::from_any(handle) {
-        Some(timer) if timer.is_cancelled() => Ok(()),
-        Some(timer) => crate::handles::run(timer),
-        None => Ok(()),
+    if let Some(timer) = TimerHandle::from_any(handle) {
+        return if timer.is_cancelled() { Ok(()) } else { crate::handles::run(timer) };
     }
+    run_python_handle(handle)
+}
+
+/// A handle of asyncio's own class, as its signal code makes them, or of a class derived from ioxide's.
+#[cold]
+fn run_python_handle(handle: &Object) -> Result<()> {
+    if handle.call_method0(&names().cancelled)?.is_true()? {
+        return Ok(());
+    }
+    handle.call_method0(&names()._run).map(drop)
 }

@@ -31,7 +31,7 @@ names! {
     get_loop, getaddrinfo, getnameinfo, getsockname, getpeername, gettimeout, handle, happy_eyeballs_delay, host, info, interleave,
     is_alive, is_running, join, keep_alive, limit, listen, local_addr, log, event_loop as "loop", message, msg, name, path, pause_writing, port,
     proto, protocol, protocol_factory, reduce, remove_done_callback, result, resume_writing, reuse_address, reuse_port,
-    run, run_in_executor, send, server_hostname, server_side, set_exception, set_name, set_result, setblocking, setsockopt, shutdown,
+    run, run_in_executor, send, sendto, server_hostname, server_side, set_exception, set_name, set_result, setblocking, setsockopt, shutdown,
     shutdown_asyncgens, sig, signal, sock, sock_connect, source, source_traceback, ssl, ssl_handshake_timeout,
     ssl_shutdown_timeout, start_serving, stop, submit, task, throw, thread_name_prefix, timeout, time, transport, type_name as "type", uncancel,
     wait, warning, when, max_workers, target, daemon, start, sockets, server, value, stacklevel, func_name, limit_name,

@@ -268,6 +268,12 @@ pub fn set_add(set: &Any, item: &Any) -> Result<()> {
     status(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
 }
 
+/// `weakref.ref(object)`. Fails: TypeError where the object's class has no weak references.
+pub fn weak_reference(object: &Any) -> Result<Object> {
+    // SAFETY: O1, O2.
+    unsafe { Object::from_owned(ffi::PyWeakref_NewRef(object.as_ptr(), std::ptr::null_mut())) }
+}
+
 impl std::borrow::Borrow<Any> for Object {
     fn borrow(&self) -> &Any {
         self

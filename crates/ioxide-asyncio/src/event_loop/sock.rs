@@ -92,7 +92,7 @@ impl Socket {
         event_loop.check_not_in_use(&*integer(i64::from(self.fd))?)?;
         let future = futures::create(event_loop)?;
         let operation = Rc::new(Operation { future: future.clone(), attempt: RefCell::new(Some(attempt)) });
-        let previous = event_loop.watch(self.fd, direction, Watcher::Operation(operation.clone()))?;
+        let previous = event_loop.watch_operation(self.fd, direction, operation.clone(), &self.socket)?;
         drop(previous);
         let watching = Watching { socket: self, direction, operation };
         let outcome = wait_for(&future).await;
@@ -275,8 +275,8 @@ impl EventLoop {
         let address = address.unwrap_or(none()).to_object();
         sock_coroutine("sock_sendto", self, socket.unwrap_or(none()), async move |socket: Socket| {
             // Python's own sendto reads every form of address there is.
-            let method = socket.socket.get_attribute_str(c"sendto")?;
-            let attempt = move || match method.call(&[&*data, &*address]) {
+            let sender = socket.socket.clone();
+            let attempt = move || match sender.call_method(&names().sendto, &[&*data, &*address]) {
                 Ok(count) => Ok(Some(count)),
                 Err(raised) if would_block(&raised) => {
                     drop(raised.take());

@@ -15,6 +15,7 @@ use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::gc::Visitor;
 use ioxide_cpython::methods::Arguments;
 use ioxide_cpython::types::Native;
+use ioxide_cpython::value::weak_reference;
 use ioxide_cpython::{Any, Object, Raised, Result, names};
 use ioxide_reactor::{Interest, Mode};
 use std::cell::{Cell, RefCell};
@@ -49,6 +50,8 @@ struct Entry {
     writer: Option<Watcher>,
     generation: u32,
     registered: Option<Interest>,
+    /// A weak reference to the socket object of the operation that the registration was made for.
+    socket: Option<Object>,
 }
 
 /// The descriptors of a loop, by number.
@@ -157,6 +160,48 @@ impl EventLoop {
         }
     }
 
+    /// Makes an operation of `socket` the watcher of a direction. The registration that an operation of the very same
+    /// socket object has left behind is still good: as long as the object has the descriptor, nobody has closed it.
+    pub fn watch_operation(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        operation: Rc<Operation>,
+        socket: &Any,
+    ) -> Result<Option<Watcher>> {
+        if !self.is_registered_for(fd, direction, socket)? {
+            let previous = self.watch(fd, direction, Watcher::Operation(operation))?;
+            let reference = weak_reference(socket)?;
+            let mut entries = self.core().watches.entries.borrow_mut();
+            let stale = entries.get_mut(fd as usize).and_then(|entry| entry.socket.replace(reference));
+            drop(entries);
+            drop(stale);
+            return Ok(previous);
+        }
+        let mut entries = self.core().watches.entries.borrow_mut();
+        let entry = entries.get_mut(fd as usize);
+        Ok(entry.and_then(|entry| entry.watcher(direction).replace(Watcher::Operation(operation))))
+    }
+
+    /// Whether the kernel already reports a direction of a descriptor for an operation of this socket object.
+    fn is_registered_for(&self, fd: RawFd, direction: Direction, socket: &Any) -> Result<bool> {
+        let reference = {
+            let entries = self.core().watches.entries.borrow();
+            let Some(entry) = usize::try_from(fd).ok().and_then(|index| entries.get(index)) else {
+                return Ok(false);
+            };
+            let registered = match direction {
+                Direction::Read => entry.registered.is_some_and(Interest::is_readable),
+                Direction::Write => entry.registered.is_some_and(Interest::is_writable),
+            };
+            entry.socket.clone().filter(|_| registered)
+        };
+        match reference {
+            Some(reference) => Ok(reference.call0()?.is(socket)),
+            None => Ok(false),
+        }
+    }
+
     /// Stops watching a direction of a descriptor and returns who watched it.
     pub fn unwatch(&self, fd: RawFd, direction: Direction) -> Option<Watcher> {
         let index = usize::try_from(fd).ok()?;
@@ -183,6 +228,8 @@ impl EventLoop {
         let mut entries = core.watches.entries.borrow_mut();
         let entry = &mut entries[index];
         let was_registered = entry.registered;
+        // Dropping a weak reference runs no Python: it has no callback.
+        entry.socket = None;
         let outcome = match (entry.interest(), was_registered) {
             (None, None) => return Ok(()),
             (None, Some(_)) => {

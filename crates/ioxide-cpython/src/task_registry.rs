@@ -16,7 +16,7 @@ use std::ptr::null;
 #[cfg(Py_3_14)]
 use crate::{Object, Once, imports};
 
-/// A task of this register that is alive, to link the next one beside it; null if none is known.
+/// The node of a task that is alive, to link the next one beside it; null if none is known.
 struct Neighbour(Cell<*const ListNode>);
 
 // SAFETY: touched under the GIL only.
@@ -43,11 +43,12 @@ pub fn register(task: &TaskObject) -> Result<()> {
     NEIGHBOUR.0.set(&task.node);
     // SAFETY: G1: the neighbour is a live task's node.
     match unsafe { neighbour.as_ref() } {
-        Some(neighbour) => {
+        // asyncio's own code may have taken a finished neighbour out of the list.
+        Some(neighbour) if neighbour.is_linked() => {
             task.node.link_after(neighbour);
             Ok(())
         }
-        None => register_first(task),
+        _ => register_first(task),
     }
 }
 
@@ -60,13 +61,12 @@ fn register_first(task: &TaskObject) -> Result<()> {
 /// The task is done or about to die.
 #[inline]
 pub fn unregister(task: &TaskObject) {
-    if !task.node.is_linked() {
-        return;
-    }
     if std::ptr::eq(NEIGHBOUR.0.get(), &task.node) {
         NEIGHBOUR.0.set(null());
     }
-    task.node.unlink();
+    if task.node.is_linked() {
+        task.node.unlink();
+    }
 }
 
 #[cfg(not(Py_3_14))]

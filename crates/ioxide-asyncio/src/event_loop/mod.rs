@@ -45,6 +45,7 @@ use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, imports, names};
 use ioxide_io::ReadBuffer;
 use ioxide_reactor::{Inbox, MonotonicTime, Poller, ReadyQueue, Registrar, Timers, Wakes};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -101,7 +102,7 @@ pub struct LoopCore {
     polls_every_turn: bool,
     read_buffer: RefCell<ReadBuffer>,
     /// Transports with bytes to send before the next wait.
-    unflushed: RefCell<Vec<Object>>,
+    unflushed: RefCell<VecDeque<Object>>,
     task_factory: Slot,
 }
 
@@ -223,7 +224,7 @@ impl EventLoop {
             in_task: Cell::new(false),
             polls_every_turn,
             read_buffer: RefCell::new(ReadBuffer::default()),
-            unflushed: RefCell::new(Vec::new()),
+            unflushed: RefCell::new(VecDeque::new()),
             task_factory: Slot::empty(),
         })?;
         let shell = EVENT_LOOP.get().instantiate(class, core)?;
@@ -290,7 +291,7 @@ impl EventLoop {
 
     /// The transport has bytes to send before the next wait.
     pub fn flush_later(&self, transport: Object) {
-        self.core().unflushed.borrow_mut().push(transport);
+        self.core().unflushed.borrow_mut().push_back(transport);
     }
 
     /// The loop's scratch buffer for reading; whoever borrows it gives it back before Python runs (E1).

@@ -7,7 +7,7 @@ use crate::tasks::{Task, TaskOptions};
 use ioxide_cpython::methods::{Arguments, given, name_is, unexpected_keyword};
 use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::Native;
-use ioxide_cpython::value::{dict, float};
+use ioxide_cpython::value::{dict, float, text, tuple};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none_object};
 use ioxide_reactor::MonotonicTime;
 
@@ -52,7 +52,13 @@ impl EventLoop {
         if self.is_debug() {
             check_callback(callback, "call_soon_threadsafe")?;
         }
-        let handle = Handle::create(self, callback, rest, callback_context)?;
+        let handle = match &SCHEDULING.get().thread_safe_handle {
+            Some(class) => {
+                let callback_context = callback_context.unwrap_or(ioxide_cpython::none());
+                class.call(&[callback, &*tuple(rest)?, self, callback_context])?
+            }
+            None => Handle::create(self, callback, rest, callback_context)?,
+        };
         let core = self.core();
         if core.thread.get() == thread_id() {
             self.push_ready(Ready::Handle(handle.clone()));
@@ -197,7 +203,7 @@ impl EventLoop {
                 options.name = given(Some(value));
             } else if name_is(name, "context") {
                 options.context = given(Some(value));
-            } else if name_is(name, "eager_start") && TASK_KEYWORDS.get().forwarded {
+            } else if name_is(name, "eager_start") && SCHEDULING.get().forwards_keywords {
                 options.eager_start = value.is_true()?;
             } else {
                 return Err(unexpected_keyword("create_task", name));
@@ -216,7 +222,7 @@ impl EventLoop {
         let keywords = dict()?;
         let mut name = None;
         for (keyword, value) in arguments.keywords() {
-            if TASK_KEYWORDS.get().forwarded {
+            if SCHEDULING.get().forwards_keywords {
                 keywords.dict_set(keyword, value)?;
             } else if name_is(keyword, "name") {
                 name = given(Some(value));
@@ -228,7 +234,7 @@ impl EventLoop {
                 return Err(unexpected_keyword("create_task", keyword));
             }
         }
-        let positional = ioxide_cpython::value::tuple(&[self, coroutine])?;
+        let positional = tuple(&[self, coroutine])?;
         let task = factory.call_tuple(&positional, Some(&keywords))?;
         if let Some(name) = name {
             set_task_name(&task, name)?;
@@ -262,21 +268,28 @@ impl EventLoop {
     }
 }
 
-/// How this Python's `create_task` treats keywords.
-pub struct TaskKeywords {
-    /// Whether all keywords are forwarded to the task or its factory (3.13.3 and later).
-    forwarded: bool,
+/// What this Python's asyncio does about scheduling.
+struct Scheduling {
+    /// Whether `create_task` forwards all keywords to the task or its factory (3.13.3 and later).
+    forwards_keywords: bool,
+    /// The class of the handles that `call_soon_threadsafe` returns (3.14 and later), whose `cancel` and `cancelled`
+    /// wait for a callback that is running.
+    thread_safe_handle: Option<Object>,
 }
 
-static TASK_KEYWORDS: Once<TaskKeywords> = Once::new();
+static SCHEDULING: Once<Scheduling> = Once::new();
 
-/// Asks asyncio's own loop how it treats keywords.
+/// Asks asyncio's own loop what it does.
 pub fn initialize() -> Result<()> {
     const CO_VARKEYWORDS: i64 = 8;
     let base = ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
     let flags = base.get_attribute_str(c"create_task")?.get_attribute_str(c"__code__")?;
     let flags = flags.get_attribute_str(c"co_flags")?.to_i64()?;
-    TASK_KEYWORDS.set(TaskKeywords { forwarded: flags & CO_VARKEYWORDS != 0 });
+    let events = ioxide_cpython::call::import(c"asyncio.events")?;
+    SCHEDULING.set(Scheduling {
+        forwards_keywords: flags & CO_VARKEYWORDS != 0,
+        thread_safe_handle: events.get_attribute_optional(&*text("_ThreadSafeHandle")?)?,
+    });
     Ok(())
 }
 

@@ -238,17 +238,15 @@ impl EventLoop {
         }
     }
 
-    /// Sends what the transports have buffered in this turn, each with one system call.
+    /// Sends what the transports have buffered in this turn, each with one system call. A protocol that is told to
+    /// pause may write to another transport, so it ends only when there is nothing left.
     pub(super) fn flush_transports(&self) -> Result<()> {
         let core = self.core();
-        if core.unflushed.borrow().is_empty() {
-            return Ok(());
+        loop {
+            let transport = core.unflushed.borrow_mut().pop_front();
+            let Some(transport) = transport else { return Ok(()) };
+            transports::flush(&transport)?;
         }
-        let unflushed = std::mem::take(&mut *core.unflushed.borrow_mut());
-        for transport in &unflushed {
-            transports::flush(transport)?;
-        }
-        Ok(())
     }
 }
 

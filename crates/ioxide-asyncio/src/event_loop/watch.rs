@@ -37,7 +37,7 @@ pub enum Direction {
 pub enum Watcher {
     /// A callback of `add_reader` or `add_writer`.
     Handle(Object),
-    /// The core of a transport.
+    /// A transport.
     Transport(Object),
     /// An operation of a `sock_*` coroutine.
     Operation(Rc<Operation>),
@@ -375,16 +375,6 @@ impl EventLoop {
             )));
         }
         Ok(())
-    }
-
-    /// The transport core that watches a descriptor, if one does.
-    pub fn transport_of(&self, fd: RawFd) -> Option<Object> {
-        let entries = self.core().watches.entries.borrow();
-        let entry = entries.get(usize::try_from(fd).ok()?)?;
-        [&entry.reader, &entry.writer].into_iter().flatten().find_map(|watcher| match watcher {
-            Watcher::Transport(transport) => Some(transport.clone()),
-            _ => None,
-        })
     }
 }
 

@@ -1,0 +1,229 @@
+"""What the tests of real programs share: a program run on both loops, and real servers for it to talk to.
+
+The programs in programs/ are ordinary asyncio programs that name no loop. Each is run as a process of its own, by plain
+Python and by `ioxide run`, and both must print the same; asyncio's output is the oracle. The first line they print is
+the module of the running loop's class, which proves who ran them.
+What it leaves to others: what a program prints is checked by its own test.
+
+Invariants
+1. A leak fails a test: ResourceWarning is an error in every run, and whatever reaches stderr is one too.
+2. A server belongs to one test session, lives in a folder of its own and ends with it.
+3. What is missing on a developer's machine is skipped with its reason; where CI=true it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+PATIENCE_SECONDS = 60
+STRICT = ["-W", "error::ResourceWarning", "-W", "error::RuntimeWarning"]
+IOXIDE = ["-m", "ioxide", "run"]
+WAYS = {
+    "python": [sys.executable, *STRICT],
+    "ioxide": [sys.executable, *STRICT, *IOXIDE],
+    "ioxide debug": [sys.executable, "-X", "dev", *STRICT, *IOXIDE],
+}
+LOOPS = {"python": "asyncio.unix_events", "ioxide": "ioxide", "ioxide debug": "ioxide"}
+
+
+def missing(what: str) -> NoReturn:
+    """The test cannot run here: a skip at home, a failure where everything is promised to be installed."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI=true says that nothing is", pytrace=False)
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(autouse=True)
+def packages(request: pytest.FixtureRequest) -> None:
+    """Looks for what a test file's `PACKAGES` names; its programs import them, in processes of their own."""
+    for name in request.module.PACKAGES:
+        done = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            missing(f"the package {name} ({done.stderr.strip().splitlines()[-1]})")
+
+
+class Output(NamedTuple):
+    """The loop that ran the program, and what the program printed after that."""
+
+    loop: str
+    lines: list[str]
+
+
+class Process:
+    """A program that runs until it is told to end, such as a server."""
+
+    def __init__(self, way: str, *arguments: str) -> None:
+        self.way = way
+        environment = {**os.environ, "PYTHONPATH": str(PROGRAMS), "PYTHONUNBUFFERED": "1"}
+        pipe = subprocess.PIPE
+        command = [*WAYS[way], *arguments]
+        self.popen = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+    def read_line(self) -> str:
+        """The next line, or a failure with what the program said instead."""
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline()
+        if not line:
+            pytest.fail(f"{self.way} ended early:\n{self.finish()}")
+        return line.rstrip("\n")
+
+    def stop(self, number: signal.Signals) -> tuple[int, list[str], str]:
+        self.popen.send_signal(number)
+        return self.finish()
+
+    def finish(self) -> tuple[int, list[str], str]:
+        """The exit status, the lines not yet read and what was written to stderr."""
+        output, errors = self.popen.communicate(timeout=PATIENCE_SECONDS)
+        return self.popen.returncode, output.splitlines(), without_slow_callbacks(errors)
+
+    def kill(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.communicate()
+
+
+def without_slow_callbacks(errors: str) -> str:
+    """Debug mode also logs callbacks that took long, which says something about the machine and nothing about the loop."""
+    return re.sub(r"^Executing <.*> took \d+\.\d+ seconds\n", "", errors, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts a program that goes on until it is stopped: start(way, "program.py", argument…)."""
+    with contextlib.ExitStack() as stack:
+
+        def start(way: str, *arguments: str) -> Process:
+            process = Process(way, *arguments)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def run_program(way: str, program: str, *arguments: str) -> Output:
+    process = Process(way, str(PROGRAMS / program), *arguments)
+    try:
+        status, lines, errors = process.finish()
+    finally:
+        process.kill()
+    if (status, errors) != (0, "") or not lines:
+        printed = "\n".join(lines)
+        pytest.fail(f"{program} on {way}: status {status}\n{printed}\n{errors}", pytrace=False)
+    return Output(lines[0], lines[1:])
+
+
+@pytest.fixture
+def same_on_both() -> Callable[..., list[str]]:
+    """Runs a program on asyncio and on ioxide, in debug mode too, and returns what all of them printed."""
+
+    def same_on_both(program: str, *arguments: str) -> list[str]:
+        outputs = {way: run_program(way, program, *arguments) for way in WAYS}
+        assert {way: output.loop for way, output in outputs.items()} == LOOPS
+        oracle = outputs["python"].lines
+        for output in outputs.values():
+            assert output.lines == oracle
+        return oracle
+
+    return same_on_both
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(is_ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"{server.args!r} did not start:\n{log.read_text()}")
+        time.sleep(0.02)
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Addresses(NamedTuple):
+    """A server's two ways in, as URLs."""
+
+    tcp: str
+    unix: str
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Addresses]:
+    """A redis-server of the session's own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        missing("redis-server (package redis-server)")
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder, open(f"{folder}/log", "wb") as log:
+        path, port = f"{folder}/redis.sock", free_port()
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path, "--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=log, stderr=log) as server, contextlib.ExitStack() as stack:
+            stack.callback(server.terminate)
+            wait_until(lambda: os.path.exists(path) and is_listening(port), server, Path(log.name))
+            yield Addresses(f"redis://127.0.0.1:{port}/0", f"unix://{path}?db=0")
+
+
+def postgres_program(name: str) -> str:
+    """From the path, or from where Debian keeps the programs of each version; the newest."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    candidates = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+    newest = max(candidates, key=lambda path: int(path.parts[-3]), default=None)
+    if newest is None:
+        missing(f"PostgreSQL's {name} (package postgresql)")
+    return str(newest)
+
+
+def unprivileged_user() -> str | None:
+    """PostgreSQL refuses to be run by root; None where we are somebody else already."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    for name in ("postgres", "nobody"):
+        if name in known:
+            return name
+    missing("a user other than root, to run PostgreSQL,")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Addresses]:
+    """A PostgreSQL cluster of the session's own, as an unprivileged user."""
+    initdb, postgres, user = postgres_program("initdb"), postgres_program("postgres"), unprivileged_user()
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as folder, open(f"{folder}/log", "wb") as log:
+        data, port = f"{folder}/data", free_port()
+        os.mkdir(data, 0o700)
+        if user is not None:
+            shutil.chown(folder, user)
+            shutil.chown(data, user)
+        make = [initdb, "--pgdata", data, "--username", "postgres", "--auth", "trust", "--no-sync", "--no-locale"]
+        done = subprocess.run(make, stdout=log, stderr=log, user=user, cwd=folder, check=False)
+        assert done.returncode == 0, Path(log.name).read_text()
+        command = [postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-F"]
+        with subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder) as server, contextlib.ExitStack() as stack:
+            # "Fast shutdown": whoever is still connected is thrown out.
+            stack.callback(server.send_signal, signal.SIGINT)
+            wait_until(lambda: is_listening(port), server, Path(log.name))
+            tcp = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield Addresses(tcp, f"postgresql://postgres@/postgres?host={folder}&port={port}")

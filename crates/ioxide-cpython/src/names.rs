@@ -29,7 +29,7 @@ names! {
     default_exception_handler, delay, detach, discard, done, eager_start, eof_received, error, exc, exc_info, exception,
     exceptions, executor, extract_stack, family, fd, fileno, flags, func, future, get_buffer, get_debug, get_extra_info,
     get_loop, getaddrinfo, getnameinfo, getsockname, getpeername, gettimeout, handle, happy_eyeballs_delay, host, info, interleave,
-    is_alive, is_running, join, keep_alive, limit, listen, local_addr, log, event_loop as "loop", message, msg, name, path, pause_writing, port,
+    is_alive, is_running, join, keep_alive, limit, listen, local_addr, log, event_loop as "loop", message, msg, name, path, pause_writing, pop, port,
     proto, protocol, protocol_factory, reduce, remove_done_callback, result, resume_writing, reuse_address, reuse_port,
     run, run_in_executor, send, sendto, server_hostname, server_side, set_exception, set_name, set_result, setblocking, setsockopt, shutdown,
     shutdown_asyncgens, sig, signal, sock, sock_connect, source, source_traceback, ssl, ssl_handshake_timeout,

@@ -55,7 +55,9 @@ impl EventLoop {
         let handle = match &SCHEDULING.get().thread_safe_handle {
             Some(class) => {
                 let callback_context = callback_context.unwrap_or(ioxide_cpython::none());
-                class.call(&[callback, &*tuple(rest)?, self, callback_context])?
+                let handle = class.call(&[callback, &*tuple(rest)?, self, callback_context])?;
+                drop_last_frame(&handle)?;
+                handle
             }
             None => Handle::create(self, callback, rest, callback_context)?,
         };
@@ -298,6 +300,15 @@ fn set_task_name(task: &Any, name: &Any) -> Result<()> {
         Some(set_name) => set_name.call1(name).map(drop),
         None => Ok(()),
     }
+}
+
+/// The frame of asyncio's own constructor is no part of where a handle was created.
+fn drop_last_frame(handle: &Any) -> Result<()> {
+    let traceback = handle.get_attribute(&names()._source_traceback)?;
+    if traceback.is_true()? {
+        traceback.call_method0(&names().pop)?;
+    }
+    Ok(())
 }
 
 #[cold]

@@ -24,7 +24,7 @@ use std::ops::Deref;
 pub struct Future(FutureObject);
 
 static FUTURE: Once<Class> = Once::new();
-static FREE_FUTURES: FreeList<Future> = FreeList::new(16_384);
+static FREE_FUTURES: FreeList<Future> = FreeList::new(8192);
 static BASE: Once<BaseMethods> = Once::new();
 
 /// Methods of `asyncio.Future` that ioxide's add scheduling to.

@@ -23,8 +23,8 @@ pub struct TimerHandle(TimerHandleObject);
 
 static HANDLE: Once<Class> = Once::new();
 static TIMER_HANDLE: Once<Class> = Once::new();
-static FREE_HANDLES: FreeList<Handle> = FreeList::new(16_384);
-static FREE_TIMER_HANDLES: FreeList<TimerHandle> = FreeList::new(16_384);
+static FREE_HANDLES: FreeList<Handle> = FreeList::new(4096);
+static FREE_TIMER_HANDLES: FreeList<TimerHandle> = FreeList::new(4096);
 
 // SAFETY: transparent over the struct of asyncio.Handle, which the class derives from.
 unsafe impl Native for Handle {

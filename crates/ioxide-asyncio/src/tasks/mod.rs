@@ -31,7 +31,7 @@ pub struct Task(TaskObject);
 static TASK: Once<Class> = Once::new();
 static TASK_STEP: Once<Class> = Once::new();
 static WAKEUP: Once<FunctionDefinition> = Once::new();
-static FREE_TASKS: FreeList<Task> = FreeList::new(16_384);
+static FREE_TASKS: FreeList<Task> = FreeList::new(8192);
 
 // SAFETY: transparent over the struct of asyncio.Task (and, until 3.13, a list node behind it).
 unsafe impl Native for Task {

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import queue
 import re
 import shutil
 import signal
@@ -23,10 +24,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 import pytest
 
@@ -49,7 +51,7 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def packages(request: pytest.FixtureRequest) -> None:
     """Looks for what a test file's `PACKAGES` names; its programs import them, in processes of their own."""
     for name in request.module.PACKAGES:
@@ -65,22 +67,50 @@ class Output(NamedTuple):
     lines: list[str]
 
 
+class Lines:
+    """The lines of a pipe, read as they come, so that the program never waits for us."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self.queue: queue.Queue[str | None] = queue.Queue()
+        self.thread = threading.Thread(target=self.read_all, args=[pipe])
+        self.thread.start()
+
+    def read_all(self, pipe: IO[str]) -> None:
+        with pipe:
+            for line in pipe:
+                self.queue.put(line)
+        self.queue.put(None)
+
+    def read_rest(self) -> str:
+        self.thread.join()
+        return "".join(line for line in iter(self.queue.get_nowait, None) if line)
+
+
 class Process:
-    """A program that runs until it is told to end, such as a server."""
+    """A program that is running, such as a server."""
 
     def __init__(self, way: str, *arguments: str) -> None:
         self.way = way
-        environment = {**os.environ, "PYTHONPATH": str(PROGRAMS), "PYTHONUNBUFFERED": "1"}
+        paths = [str(PROGRAMS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
         pipe = subprocess.PIPE
-        command = [*WAYS[way], *arguments]
-        self.popen = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        self.popen = subprocess.Popen([*WAYS[way], *arguments], stdout=pipe, stderr=pipe, text=True, env=environment)
+        assert self.popen.stdout is not None and self.popen.stderr is not None
+        self.output, self.errors = Lines(self.popen.stdout), Lines(self.popen.stderr)
 
     def read_line(self) -> str:
-        """The next line, or a failure with what the program said instead."""
-        assert self.popen.stdout is not None
-        line = self.popen.stdout.readline()
-        if not line:
-            pytest.fail(f"{self.way} ended early:\n{self.finish()}")
+        """The next line of stdout."""
+        return self.next_line(self.output)
+
+    def read_error_line(self) -> str:
+        """The next line of stderr, where programs log."""
+        return self.next_line(self.errors)
+
+    def next_line(self, lines: Lines) -> str:
+        line = lines.queue.get(timeout=PATIENCE_SECONDS)
+        if line is None:
+            lines.queue.put(None)
+            pytest.fail(f"{self.popen.args!r} ended early:\n{self.finish()}")
         return line.rstrip("\n")
 
     def stop(self, number: signal.Signals) -> tuple[int, list[str], str]:
@@ -89,13 +119,13 @@ class Process:
 
     def finish(self) -> tuple[int, list[str], str]:
         """The exit status, the lines not yet read and what was written to stderr."""
-        output, errors = self.popen.communicate(timeout=PATIENCE_SECONDS)
-        return self.popen.returncode, output.splitlines(), without_slow_callbacks(errors)
+        status = self.popen.wait(PATIENCE_SECONDS)
+        return status, self.output.read_rest().splitlines(), without_slow_callbacks(self.errors.read_rest())
 
     def kill(self) -> None:
         if self.popen.poll() is None:
             self.popen.kill()
-            self.popen.communicate()
+            self.finish()
 
 
 def without_slow_callbacks(errors: str) -> str:
@@ -117,6 +147,7 @@ def start() -> Iterator[Callable[..., Process]]:
 
 
 def run_program(way: str, program: str, *arguments: str) -> Output:
+    """Runs a program to its end; it must succeed and write nothing to stderr."""
     process = Process(way, str(PROGRAMS / program), *arguments)
     try:
         status, lines, errors = process.finish()
@@ -126,6 +157,18 @@ def run_program(way: str, program: str, *arguments: str) -> Output:
         printed = "\n".join(lines)
         pytest.fail(f"{program} on {way}: status {status}\n{printed}\n{errors}", pytrace=False)
     return Output(lines[0], lines[1:])
+
+
+@pytest.fixture
+def run_on() -> Callable[..., list[str]]:
+    """Runs a program one way and returns what it printed."""
+
+    def run_on(way: str, program: str, *arguments: str) -> list[str]:
+        output = run_program(way, program, *arguments)
+        assert output.loop == LOOPS[way]
+        return output.lines
+
+    return run_on
 
 
 @pytest.fixture

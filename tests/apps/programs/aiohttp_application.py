@@ -13,7 +13,7 @@ async def hello(request: web.Request) -> web.Response:
 
 async def slow(request: web.Request) -> web.Response:
     print("slow begins")
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     print("slow ends")
     return web.Response(text="slow")
 

@@ -51,7 +51,7 @@ impl EventLoop {
         if has_ready && !self.is_time_to_look() {
             return Ok(());
         }
-        let timeout = if has_ready { Some(Duration::ZERO) } else { self.time_to_next_timer() };
+        let timeout = if has_ready { Some(Duration::ZERO) } else { self.time_to_next_timer()? };
         match self.wait_for_events(timeout) {
             Ok(count) => self.queue_events(count),
             // A signal: its handler runs now; what it scheduled is found by the next turn.
@@ -95,21 +95,32 @@ impl EventLoop {
     }
 
     /// `None` without timers: wait without end. Cancelled timers at the front are nobody's.
-    fn time_to_next_timer(&self) -> Option<Duration> {
+    fn time_to_next_timer(&self) -> Result<Option<Duration>> {
         let core = self.core();
         loop {
-            let cancelled = {
+            let front = {
                 let timers = core.timers.borrow();
-                let front = timers.peek()?;
-                front.as_deref().and_then(TimerHandle::from_any).is_none_or(|timer| timer.is_cancelled())
+                let (Some(front), Some(deadline)) = (timers.peek(), timers.next_deadline()) else {
+                    return Ok(None);
+                };
+                let timer = front.as_deref().and_then(TimerHandle::from_any);
+                timer.filter(|timer| !timer.is_cancelled()).map(|_| deadline)
             };
-            if !cancelled {
-                let deadline = core.timers.borrow().next_deadline()?;
-                return Some(self.wake_up_time(deadline).saturating_since(MonotonicTime::now()));
+            if let Some(deadline) = front {
+                return Ok(Some(self.wake_up_time(deadline).saturating_since(self.now()?)));
             }
             let timer = core.timers.borrow_mut().pop().flatten();
             self.forget_timer(timer);
         }
+    }
+
+    /// The time that deadlines are compared with: the clock's, or what an overridden `time` says.
+    #[inline]
+    fn now(&self) -> Result<MonotonicTime> {
+        if !self.core().overrides.get().time {
+            return Ok(MonotonicTime::now());
+        }
+        Ok(MonotonicTime::not_before_seconds(self.call_method0(&names().time)?.to_f64()?))
     }
 
     /// When to wake for a deadline: at the deadline, but for a swarm of timers at most once a millisecond (U3).
@@ -163,7 +174,7 @@ impl EventLoop {
         if core.timers.borrow().is_empty() {
             return Ok(());
         }
-        let now = MonotonicTime::now();
+        let now = self.now()?;
         loop {
             let due = core.timers.borrow_mut().pop_due(now);
             let Some(Some(handle)) = due else { return Ok(()) };

@@ -221,6 +221,10 @@ impl EventLoop {
     /// Brings the kernel's registration in line with the entry (W1).
     fn register(&self, fd: RawFd, index: usize) -> io::Result<()> {
         let core = self.core();
+        if core.process.get() != std::process::id() {
+            // A forked child shares the epoll instance: what it changed there its parent would miss.
+            return Ok(());
+        }
         let registrar = core.registrar.borrow();
         let Some(registrar) = registrar.as_ref() else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));

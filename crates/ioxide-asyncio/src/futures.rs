@@ -10,7 +10,6 @@
 //! F2. Callbacks leave the future before any of them is scheduled.
 
 use crate::event_loop::{EventLoop, Ready};
-use crate::handles::Handle;
 use crate::tasks::Task;
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::methods::{Arguments, Signature, getter, method, method1};
@@ -384,7 +383,14 @@ fn schedule(
     if let Some(native) = EventLoop::fast(event_loop) {
         let item = match task {
             Some(task) => Ready::Wakeup(task.to_object(), future.to_object()),
-            None => Ready::Handle(Handle::create(native, callback, &[future], callback_context)?),
+            None => Ready::Callback {
+                callback: callback.to_object(),
+                future: future.to_object(),
+                context: match callback_context {
+                    Some(callback_context) => callback_context.to_object(),
+                    None => context::copy_current()?,
+                },
+            },
         };
         native.push_ready(item);
         return Ok(());

@@ -221,7 +221,12 @@ pub fn run(handle: &HandleObject) -> Result<()> {
 
 /// Reports as `asyncio.Handle._run` does.
 #[cold]
-fn report_exception(handle: &HandleObject, callback: &Any, arguments: &Any, exception: Object) -> Result<()> {
+pub fn report_exception(
+    handle: &HandleObject,
+    callback: &Any,
+    arguments: &Any,
+    exception: Object,
+) -> Result<()> {
     let Some(event_loop) = handle.event_loop.get_object() else { return Ok(()) };
     let source = crate::reprs::callback_source(&event_loop, callback, arguments)?;
     let report = dict()?;

@@ -10,6 +10,7 @@ impl EventLoop {
         let shown = match &item {
             Ready::Handle(handle) => Some(handle.clone()),
             Ready::Step(task) | Ready::Throw(task, _) | Ready::Wakeup(task, _) => Some(task.clone()),
+            Ready::Callback { callback, .. } => Some(callback.clone()),
             Ready::Watcher(super::Watcher::Handle(handle), _) => Some(handle.clone()),
             Ready::Watcher(_, _) => None,
         };

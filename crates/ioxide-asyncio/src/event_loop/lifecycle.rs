@@ -63,7 +63,7 @@ impl EventLoop {
     }
 
     /// A forked child shares its parent's epoll instance: using it would take the parent's events.
-    fn check_process(&self) -> Result<()> {
+    pub(super) fn check_process(&self) -> Result<()> {
         if self.core().process.get() == std::process::id() {
             return Ok(());
         }
@@ -132,6 +132,7 @@ impl EventLoop {
     pub fn run_until_complete(&self, future: &Any) -> Result<Object> {
         self.check_closed()?;
         self.check_running()?;
+        self.check_process()?;
         let is_new_task = !imports().isfuture.call1(future)?.is_true()?;
         let keywords = ioxide_cpython::names::keyword_names(&[&names().event_loop])?;
         let future = imports().ensure_future.call_keywords(&[future, self], &keywords, 1)?;

@@ -63,6 +63,8 @@ pub enum Ready {
     Throw(Object, Object),
     /// The wake-up of a task by a future that is done.
     Wakeup(Object, Object),
+    /// A callback of a future that is done, to be called with the future in its context. Nobody was handed a handle.
+    Callback { callback: Object, future: Object, context: Object },
     /// A descriptor is ready for whoever watches it.
     Watcher(Watcher, Direction),
 }
@@ -356,6 +358,11 @@ impl Ready {
             Ready::Throw(first, second) | Ready::Wakeup(first, second) => {
                 visitor.object(first);
                 visitor.object(second);
+            }
+            Ready::Callback { callback, future, context } => {
+                visitor.object(callback);
+                visitor.object(future);
+                visitor.object(context);
             }
             Ready::Watcher(watcher, _) => watcher.traverse(visitor),
         }

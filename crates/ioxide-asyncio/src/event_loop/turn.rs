@@ -4,8 +4,8 @@
 //! Invariants:
 //! U1. While callbacks are ready and descriptors are watched, no more than `WAIT_AT_LEAST_EVERY` passes between two
 //!     looks at the kernel, callbacks themselves not counted. The first turn of a run always looks.
-//! U2. After a step its task stays the current one until the next step or until any other Python code may look: from
-//!     one step to the next, replacing it is all there is to do.
+//! U2. After a step its task stays the current one until the next step, until other Python code runs, or until the loop
+//!     waits: from one step to the next, replacing it is all there is to do.
 //! U3. A timer never fires early. One of few fires at its nanosecond; one of a swarm no later than a millisecond after.
 
 use super::watch::{Direction, WAKES_KEY};
@@ -14,6 +14,7 @@ use crate::handles::{Handle, TimerHandle};
 use crate::tasks::{self, Task};
 use crate::transports;
 use ioxide_cpython::call::check_signals;
+use ioxide_cpython::context::with_context;
 use ioxide_cpython::current;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
@@ -51,7 +52,12 @@ impl EventLoop {
         if has_ready && !self.is_time_to_look() {
             return Ok(());
         }
-        let timeout = if has_ready { Some(Duration::ZERO) } else { self.time_to_next_timer()? };
+        let timeout = if has_ready {
+            Some(Duration::ZERO)
+        } else {
+            self.end_task()?;
+            self.time_to_next_timer()?
+        };
         match self.wait_for_events(timeout) {
             Ok(count) => self.queue_events(count),
             // A signal: its handler runs now; what it scheduled is found by the next turn.
@@ -86,11 +92,11 @@ impl EventLoop {
             Some(Duration::ZERO) => poller.wait(timeout),
             _ => without_gil(|| poller.wait(timeout)),
         };
-        if core.watches.is_watching() {
-            core.polled_at.set(MonotonicTime::now());
-        } else {
-            core.polled_at.set(MonotonicTime::MAX);
-        }
+        core.polled_at.set(match core.watches.is_watching() && !core.polls_every_turn {
+            true => MonotonicTime::now(),
+            // Nobody will ask how long ago this was.
+            false => MonotonicTime::MAX,
+        });
         count
     }
 
@@ -203,7 +209,7 @@ impl EventLoop {
             }
         }
         core.ready.borrow_mut().end_turn(count);
-        self.end_task()
+        Ok(())
     }
 
     #[inline(always)]
@@ -215,6 +221,14 @@ impl EventLoop {
             Ready::Handle(handle) => {
                 self.end_task()?;
                 run_handle(&handle)
+            }
+            Ready::Callback { callback, future, context } => {
+                self.end_task()?;
+                match with_context(&context, || callback.call1(&future)) {
+                    Ok(_) => Ok(()),
+                    Err(raised) if raised.leaves_the_loop() => Err(raised),
+                    Err(raised) => self.report_callback_exception(&callback, &future, &context, raised),
+                }
             }
             Ready::Watcher(watcher, direction) => {
                 self.end_task()?;

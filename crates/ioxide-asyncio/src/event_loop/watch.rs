@@ -138,8 +138,9 @@ impl EventLoop {
     }
 
     /// Makes `watcher` the one for a direction of a descriptor and returns the one before.
-    /// Fails: OSError, as epoll says (EPERM for regular files, EBADF).
+    /// Fails: OSError, as epoll says (EPERM for regular files, EBADF); RuntimeError in a forked child.
     pub fn watch(&self, fd: RawFd, direction: Direction, watcher: Watcher) -> Result<Option<Watcher>> {
+        self.check_process()?;
         let index = usize::try_from(fd).map_err(|_| invalid_descriptor(fd))?;
         let core = self.core();
         let previous = {

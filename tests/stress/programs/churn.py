@@ -195,10 +195,10 @@ def loops(count: int) -> None:
         assert asyncio.run(returning(1)) == 1
 
 
+WITHOUT_SOCKETS = (tasks, groups, failures, cancellations, timers, futures, timeouts)
 KINDS: dict[str, Callable[[int], Awaitable[None] | None]] = {
     kind.__name__: kind
-    for kind in (tasks, groups, failures, cancellations, timers, futures, timeouts)
-    + (protocols, streams, sockets, descriptors, threads, careless, loops)
+    for kind in (*WITHOUT_SOCKETS, protocols, streams, sockets, descriptors, threads, careless, loops)
 }
 
 

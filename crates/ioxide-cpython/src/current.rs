@@ -4,7 +4,9 @@
 //! Until 3.13 asyncio keeps the current tasks in a dictionary, from 3.14 on in the thread state.
 
 use crate::imports::imports;
-use crate::object::{Any, Object, Raised, Result};
+#[cfg(not(Py_3_14))]
+use crate::object::Raised;
+use crate::object::{Any, Object, Result};
 use crate::once::Once;
 use pyo3_ffi as ffi;
 

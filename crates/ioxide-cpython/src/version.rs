@@ -549,3 +549,7 @@ pub(crate) unsafe fn is_finalizing() -> bool {
 unsafe extern "C" {
     fn _Py_IsFinalizing() -> c_int;
 }
+
+/// Whether `Task` refuses a context that is none, and a second `__init__`.
+pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);
+pub const INITIALIZES_ONCE: bool = cfg!(Py_3_15);

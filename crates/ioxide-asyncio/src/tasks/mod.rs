@@ -21,7 +21,9 @@ use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, metho
 use ioxide_cpython::task_registry as registry;
 use ioxide_cpython::types::{Class, Native, NativeClass, FunctionDefinition, allocate, head};
 use ioxide_cpython::value::{integer, text};
-use ioxide_cpython::version::{FutureState, TaskObject, clear_instance_attributes};
+use ioxide_cpython::version::{
+    CHECKS_CONTEXT, FutureState, INITIALIZES_ONCE, TaskObject, clear_instance_attributes,
+};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, context, imports, names, none, none_object};
 use std::ops::Deref;
 
@@ -141,6 +143,10 @@ impl Task {
 
     fn python_init(&self, arguments: Arguments<'_>) -> Result<()> {
         let [coroutine, event_loop, name, task_context, eager_start] = INIT.bind(arguments)?;
+        if INITIALIZES_ONCE && !self.event_loop.is_empty() {
+            let class = ioxide_cpython::exception::type_name(self);
+            return Err(Raised::runtime_error(&format!("ioxide.{class} object is already initialized")));
+        }
         registry::unregister(self);
         self.clear_task_fields();
         self.set_state(FutureState::Pending);
@@ -171,6 +177,11 @@ impl Task {
             return Err(Raised::type_error(&format!("a coroutine was expected, got {shown}")));
         }
         let task_context = match options.context {
+            Some(task_context) if CHECKS_CONTEXT && !context::is_context(task_context) => {
+                self.set_log_destroy_pending(false);
+                let class = ioxide_cpython::exception::type_name(task_context);
+                return Err(Raised::type_error(&format!("a contextvars.Context was expected, got {class}")));
+            }
             Some(task_context) => task_context.to_object(),
             None => context::copy_current()?,
         };

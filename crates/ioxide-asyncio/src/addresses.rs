@@ -1,7 +1,9 @@
 //! Socket addresses: Python's tuples and strings on one side, the kernel's structs on the other.
 
+use ioxide_cpython::buffer::Buffer;
+use ioxide_cpython::call::import;
 use ioxide_cpython::value::{bytes, file_system_text, integer, text, tuple};
-use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, names, none_object};
+use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, names, none, none_object};
 use ioxide_io::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
 use std::io;
 
@@ -48,10 +50,17 @@ pub fn from_python(socket: &Any, address: &Any) -> Result<Option<SocketAddress>>
 }
 
 fn internet_address(family: i32, address: &Any) -> Result<Option<SocketAddress>> {
-    let [host, port, rest @ ..] = address.tuple_items() else {
-        let name = ioxide_cpython::exception::type_name(address);
-        let family = if family == libc::AF_INET { "AF_INET" } else { "AF_INET6" };
-        return Err(Raised::type_error(&format!("{family} address must be tuple, not {name}")));
+    // asyncio unpacks `address[:2]`, so that a list will do.
+    let sliced = match address.is_tuple() {
+        true => address.to_object(),
+        false => {
+            let whole = import(c"builtins")?.get_attribute_str(c"slice")?.call1(none())?;
+            import(c"builtins")?.get_attribute_str(c"tuple")?.call1(&*address.get_item(&whole)?)?
+        }
+    };
+    let [host, port, rest @ ..] = sliced.tuple_items() else {
+        let count = sliced.tuple_items().len();
+        return Err(Raised::value_error(&format!("not enough values to unpack (expected 2, got {count})")));
     };
     if !port.is_integer() {
         return Ok(None);
@@ -78,13 +87,13 @@ fn internet_address(family: i32, address: &Any) -> Result<Option<SocketAddress>>
 }
 
 fn unix_address(address: &Any) -> Result<SocketAddress> {
-    let encoded = if address.is_bytes() {
-        address.to_object()
+    // As the socket module reads it: text is encoded, and everything else has to be bytes-like, a path object too.
+    let path = if address.is_string() {
+        Buffer::readable(&*import(c"os")?.get_attribute_str(c"fsencode")?.call1(address)?)?
     } else {
-        ioxide_cpython::call::import(c"os")?.get_attribute_str(c"fsencode")?.call1(address)?
+        Buffer::readable(address)?
     };
-    let path = encoded.bytes().unwrap_or(&[]);
-    SocketAddress::unix(path).map_err(|error| match error.raw_os_error() {
+    SocketAddress::unix(path.as_slice()).map_err(|error| match error.raw_os_error() {
         Some(libc::ENAMETOOLONG) => Raised::new(builtin(Builtin::OSError), "AF_UNIX path too long"),
         _ => ioxide_cpython::exception::raise_os_error(&error),
     })

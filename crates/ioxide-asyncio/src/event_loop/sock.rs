@@ -177,7 +177,7 @@ impl EventLoop {
         let buffer = buffer.unwrap_or(none()).to_object();
         sock_coroutine("sock_recv_into", self, socket.unwrap_or(none()), async move |socket: Socket| {
             let descriptor = SocketRef::new(socket.fd);
-            let mut view = Buffer::writable(&buffer)?;
+            let mut view = writable(&buffer, "recv_into")?;
             let attempt = move || match unless_blocked(descriptor.receive(view.as_uninitialized()))? {
                 Some(count) => integer(count as i64).map(Some),
                 None => Ok(None),
@@ -226,7 +226,7 @@ impl EventLoop {
         let limit = limit.map_or(Ok(0), Any::to_i64)?;
         sock_coroutine("sock_recvfrom_into", self, socket.unwrap_or(none()), async move |socket: Socket| {
             let descriptor = SocketRef::new(socket.fd);
-            let mut view = Buffer::writable(&buffer)?;
+            let mut view = writable(&buffer, "recvfrom_into")?;
             let limit = match usize::try_from(limit) {
                 Ok(0) => view.len(),
                 Ok(limit) if limit <= view.len() => limit,
@@ -342,6 +342,15 @@ impl EventLoop {
 fn would_block(raised: &Raised) -> bool {
     raised.matches(builtin(ioxide_cpython::Builtin::BlockingIOError))
         || raised.matches(builtin(ioxide_cpython::Builtin::InterruptedError))
+}
+
+/// A buffer to receive into. Fails: TypeError, in the words of the socket module.
+fn writable(buffer: &Any, function: &str) -> Result<Buffer> {
+    Buffer::writable(buffer).map_err(|raised| {
+        drop(raised.take());
+        let shown = if buffer.is_none() { "None" } else { &ioxide_cpython::exception::type_name(buffer) };
+        Raised::type_error(&format!("{function}() argument 1 must be read-write bytes-like object, not {shown}"))
+    })
 }
 
 /// The size of a receive buffer. Fails: ValueError for a negative one, in the words of the socket module.

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! L1. An object on a list is dead: untracked, without weak references, attributes or fields, its reference to
-//!     the class given back. Only instances of exactly the list's class are kept.
+//!     the class given back. Only instances of exactly the list's class are kept, and of them only those whose
+//!     finalizer has not run: the collector notes in the memory that it has, and would never run it again.
 
 use crate::object::{Any, Object, Raised, Result};
 use crate::types::{Native, NativeClass, free_memory};
@@ -101,7 +102,7 @@ unsafe extern "C" fn entry_recycle<T: Recycled>(this: *mut ffi::PyObject) {
             object.release();
             Ok(())
         });
-        if exact {
+        if exact && ffi::PyObject_GC_IsFinalized(this) == 0 {
             T::free_list().free(this.cast());
         } else {
             free_memory(this);

@@ -65,12 +65,12 @@ fn internet_address(family: i32, address: &Any) -> Result<Option<SocketAddress>>
     if !port.is_integer() {
         return Ok(None);
     }
-    let port = u16::try_from(port.to_i64()?).map_err(|_| {
-        Raised::new(builtin(Builtin::OverflowError), "connect(): port must be 0-65535.")
-    })?;
+    let port = u16::try_from(port.to_i64()?)
+        .map_err(|_| Raised::new(builtin(Builtin::OverflowError), "connect(): port must be 0-65535."))?;
     let number = |index: usize| -> Result<u32> {
         let value = rest.get(index).map_or(Ok(0), |value: &&Any| value.to_i64())?;
-        u32::try_from(value).map_err(|_| Raised::new(builtin(Builtin::OverflowError), "address field out of range"))
+        u32::try_from(value)
+            .map_err(|_| Raised::new(builtin(Builtin::OverflowError), "address field out of range"))
     };
     let (flow_info, scope_id) = (number(0)?, number(1)?);
     if !host.is_string() {

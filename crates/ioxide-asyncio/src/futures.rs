@@ -91,8 +91,7 @@ pub fn initialize() -> Result<()> {
     Ok(())
 }
 
-pub const CANCEL: Signature<1> =
-    Signature { function: "cancel", names: ["msg"], required: 0, positional: 1 };
+pub const CANCEL: Signature<1> = Signature { function: "cancel", names: ["msg"], required: 0, positional: 1 };
 
 /// `loop.create_future()`
 #[inline]

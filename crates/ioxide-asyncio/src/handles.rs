@@ -88,7 +88,8 @@ impl Recycled for TimerHandle {
 
 /// Creates both classes.
 pub fn initialize() -> Result<()> {
-    let cancel_doc = c"cancel($self, /)\n--\n\nKeeps the callback from being called. Does nothing after the call.";
+    let cancel_doc =
+        c"cancel($self, /)\n--\n\nKeeps the callback from being called. Does nothing after the call.";
     HANDLE.set(
         NativeClass::new::<Handle>(c"ioxide.Handle")
             .doc(c"A callback that the loop will call, as asyncio.Handle.")

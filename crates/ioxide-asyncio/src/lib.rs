@@ -25,7 +25,10 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"Task", tasks::Task::class().get().as_any())?;
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
-    module.add(c"Server", &*ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"Server")?)?;
+    module.add(
+        c"Server",
+        &*ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"Server")?,
+    )?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)?;
     module.add_function(method0(c"new_event_loop", |_module: &Any| event_loop::EventLoop::class().call0()))
 }

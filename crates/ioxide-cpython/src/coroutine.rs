@@ -216,11 +216,7 @@ pub fn coroutine(
     allocate(Coroutine {
         head: head(),
         body: RefCell::new(Some(Box::pin(body))),
-        exchange: Exchange {
-            inbound: RefCell::new(None),
-            yielded: Slot::empty(),
-            awaiting: Slot::empty(),
-        },
+        exchange: Exchange { inbound: RefCell::new(None), yielded: Slot::empty(), awaiting: Slot::empty() },
         qualified_name,
         state: Cell::new(State::Created),
     })

@@ -197,9 +197,7 @@ unsafe extern "C" fn entry_set<T: Receiver, F: Fn(&T, Option<&Any>) -> Result<()
     _closure: *mut c_void,
 ) -> c_int {
     // SAFETY: CPython passes a live instance of the class and a live value, or null to delete.
-    guard(-1, || unsafe {
-        conjure::<F>()(T::receive(this)?, Any::from_ptr_or_none(value)).map(|()| 0)
-    })
+    guard(-1, || unsafe { conjure::<F>()(T::receive(this)?, Any::from_ptr_or_none(value)).map(|()| 0) })
 }
 
 /// A read-only attribute.
@@ -384,9 +382,10 @@ impl<const N: usize> Signature<N> {
 #[cold]
 pub fn unexpected_keyword(function: &str, name: &Any) -> Raised {
     match name.to_text() {
-        Ok(name) => {
-            Raised::type_error(&format!("{function}() got an unexpected keyword argument '{}'", name.as_str()))
-        }
+        Ok(name) => Raised::type_error(&format!(
+            "{function}() got an unexpected keyword argument '{}'",
+            name.as_str()
+        )),
         Err(raised) => raised,
     }
 }

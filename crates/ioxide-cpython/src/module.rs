@@ -26,8 +26,13 @@ impl Module<'_> {
 /// What `PyInit__ioxide` returns: a module definition whose execution calls `fill`.
 ///
 /// Called once a process, by the interpreter, with the GIL.
-pub fn definition<F: Fn(&Module<'_>) -> Result<()> + Copy>(name: &'static CStr, _fill: F) -> *mut ffi::PyObject {
-    unsafe extern "C" fn execute<F: Fn(&Module<'_>) -> Result<()> + Copy>(module: *mut ffi::PyObject) -> c_int {
+pub fn definition<F: Fn(&Module<'_>) -> Result<()> + Copy>(
+    name: &'static CStr,
+    _fill: F,
+) -> *mut ffi::PyObject {
+    unsafe extern "C" fn execute<F: Fn(&Module<'_>) -> Result<()> + Copy>(
+        module: *mut ffi::PyObject,
+    ) -> c_int {
         guard(-1, || {
             initialize()?;
             // SAFETY: the interpreter passes the module; F is zero-sized, checked below.
@@ -76,4 +81,3 @@ pub fn is_finalizing() -> bool {
     // SAFETY: may be asked at any time.
     unsafe { crate::version::is_finalizing() }
 }
-

@@ -31,13 +31,18 @@ impl EventLoop {
 
     fn log_slow(&self, shown: Option<&Any>, took: f64) -> Result<()> {
         let shown = match shown {
-            Some(handle) if handle.is_instance(&imports().Handle)? => imports().format_handle.call1(handle)?,
+            Some(handle) if handle.is_instance(&imports().Handle)? => {
+                imports().format_handle.call1(handle)?
+            }
             Some(task) => task.repr()?,
             None => text("transport callback")?,
         };
         imports()
             .logger
-            .call_method(&names().warning, &[&*text("Executing %s took %.3f seconds")?, &*shown, &*float(took)?])
+            .call_method(
+                &names().warning,
+                &[&*text("Executing %s took %.3f seconds")?, &*shown, &*float(took)?],
+            )
             .map(drop)
     }
 

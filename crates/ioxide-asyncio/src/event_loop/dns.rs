@@ -58,7 +58,8 @@ impl EventLoop {
             let family = socket.get_attribute(&names().family)?;
             let kind = socket.get_attribute(&names().type_name)?;
             let protocol = socket.get_attribute(&names().proto)?;
-            let keywords = tuple(&[&names().family, &names().type_name, &names().proto, &names().event_loop])?;
+            let keywords =
+                tuple(&[&names().family, &names().type_name, &names().proto, &names().event_loop])?;
             let ensure_resolved = event_loop.get_attribute_str(c"_ensure_resolved")?;
             let lookup = ensure_resolved.call_keywords(
                 &[&*address, &*family, &*kind, &*protocol, &*event_loop],
@@ -101,7 +102,11 @@ impl EventLoop {
             attributes.dict_set(&name, none())?;
             if let Some(executor) = executor {
                 let keywords = tuple(&[&names().wait])?;
-                executor.call_method_keywords(&names().shutdown, &[&ioxide_cpython::boolean(false)], &keywords)?;
+                executor.call_method_keywords(
+                    &names().shutdown,
+                    &[&ioxide_cpython::boolean(false)],
+                    &keywords,
+                )?;
             }
         }
         Ok(())
@@ -110,7 +115,8 @@ impl EventLoop {
 
 /// `await loop.run_in_executor(lookups, function, *values)`
 async fn look_up(event_loop: &Any, function: &Any, values: &[&Any]) -> Result<Object> {
-    let native = EventLoop::from_any(event_loop).ok_or_else(|| Raised::runtime_error("the event loop is gone"))?;
+    let native =
+        EventLoop::from_any(event_loop).ok_or_else(|| Raised::runtime_error("the event loop is gone"))?;
     let executor = native.lookup_executor()?;
     let mut all = vec![&*executor, function];
     all.extend_from_slice(values);

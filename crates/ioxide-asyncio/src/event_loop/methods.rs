@@ -136,8 +136,14 @@ fn descriptors() -> Vec<ioxide_cpython::methods::Definition> {
             method(c"add_writer", EventLoop::add_writer),
             c"add_writer($self, fd, callback, /, *args)\n--\n\nCalls the callback whenever fd is writable.",
         ),
-        documented(method1(c"remove_reader", EventLoop::remove_reader), c"remove_reader($self, fd, /)\n--\n\n"),
-        documented(method1(c"remove_writer", EventLoop::remove_writer), c"remove_writer($self, fd, /)\n--\n\n"),
+        documented(
+            method1(c"remove_reader", EventLoop::remove_reader),
+            c"remove_reader($self, fd, /)\n--\n\n",
+        ),
+        documented(
+            method1(c"remove_writer", EventLoop::remove_writer),
+            c"remove_writer($self, fd, /)\n--\n\n",
+        ),
         method(c"_add_reader", EventLoop::add_reader_unchecked),
         method(c"_add_writer", EventLoop::add_writer_unchecked),
         method1(c"_remove_reader", EventLoop::remove_reader_unchecked),

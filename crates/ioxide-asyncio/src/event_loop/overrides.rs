@@ -20,7 +20,8 @@ static OWN: Once<[(&'static Any, Object); 4]> = Once::new();
 /// Notes what the class's own methods are.
 pub fn initialize(class: &Any) -> Result<()> {
     let names = names();
-    let own = |name: &'static Any| -> Result<(&'static Any, Object)> { Ok((name, class.get_attribute(name)?)) };
+    let own =
+        |name: &'static Any| -> Result<(&'static Any, Object)> { Ok((name, class.get_attribute(name)?)) };
     OWN.set([own(&names.call_soon)?, own(&names.call_at)?, own(&names.time)?, own(&names.get_debug)?]);
     Ok(())
 }

@@ -30,7 +30,9 @@ impl EventLoop {
         let exception = raised.take();
         let handle = Handle::create(self, callback, &[future], Some(context))?;
         match Handle::from_exact(&handle) {
-            Some(handle) => crate::handles::report_exception(handle, callback, &*tuple(&[future])?, exception),
+            Some(handle) => {
+                crate::handles::report_exception(handle, callback, &*tuple(&[future])?, exception)
+            }
             None => Ok(()),
         }
     }

@@ -35,7 +35,9 @@ pub struct Operation {
 impl Operation {
     /// The descriptor is ready. Fails: never but for what setting the future's result fails with.
     pub fn attempt(&self) -> Result<()> {
-        let Some(future) = crate::futures::Future::from_any(&self.future).filter(|future| future.is_pending()) else {
+        let Some(future) =
+            crate::futures::Future::from_any(&self.future).filter(|future| future.is_pending())
+        else {
             return Ok(());
         };
         let Some(mut attempt) = self.attempt.borrow_mut().take() else { return Ok(()) };
@@ -268,8 +270,12 @@ impl EventLoop {
 
     /// `await loop.sock_sendto(sock, data, address)`: how many bytes were sent.
     pub fn sock_sendto(&self, arguments: Arguments<'_>) -> Result<Object> {
-        const SIGNATURE: Signature<3> =
-            Signature { function: "sock_sendto", names: ["sock", "data", "address"], required: 3, positional: 3 };
+        const SIGNATURE: Signature<3> = Signature {
+            function: "sock_sendto",
+            names: ["sock", "data", "address"],
+            required: 3,
+            positional: 3,
+        };
         let [socket, data, address] = SIGNATURE.bind(arguments)?;
         let data = data.unwrap_or(none()).to_object();
         let address = address.unwrap_or(none()).to_object();
@@ -349,7 +355,9 @@ fn writable(buffer: &Any, function: &str) -> Result<Buffer> {
     Buffer::writable(buffer).map_err(|raised| {
         drop(raised.take());
         let shown = if buffer.is_none() { "None" } else { &ioxide_cpython::exception::type_name(buffer) };
-        Raised::type_error(&format!("{function}() argument 1 must be read-write bytes-like object, not {shown}"))
+        Raised::type_error(&format!(
+            "{function}() argument 1 must be read-write bytes-like object, not {shown}"
+        ))
     })
 }
 

@@ -293,7 +293,9 @@ impl EventLoop {
 
     fn add_watcher(&self, direction: Direction, function: &str, arguments: Arguments<'_>) -> Result<Object> {
         let [descriptor, callback, rest @ ..] = arguments.positional() else {
-            return Err(Raised::type_error(&format!("{function}() missing required arguments: 'fd' and 'callback'")));
+            return Err(Raised::type_error(&format!(
+                "{function}() missing required arguments: 'fd' and 'callback'"
+            )));
         };
         if arguments.has_keywords() {
             return Err(Raised::type_error(&format!("{function}() takes no keyword arguments")));

@@ -19,7 +19,7 @@ use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, method0, method1};
 use ioxide_cpython::task_registry as registry;
-use ioxide_cpython::types::{Class, Native, NativeClass, FunctionDefinition, allocate, head};
+use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::version::{
     CHECKS_CONTEXT, FutureState, INITIALIZES_ONCE, TaskObject, clear_instance_attributes,
@@ -100,12 +100,13 @@ pub fn initialize() -> Result<()> {
             .attributes(vec![getter(c"__self__", |this: &TaskStep| this.task.get_or_none())])
             .create(&[])?,
     );
-    WAKEUP.set(FunctionDefinition::new(method1(c"task_wakeup", |this: &Any, future: &Any| {
-        match Task::from_any(this) {
+    WAKEUP.set(FunctionDefinition::new(method1(
+        c"task_wakeup",
+        |this: &Any, future: &Any| match Task::from_any(this) {
             Some(task) => step::wakeup(task, future),
             None => Err(Raised::type_error("task_wakeup belongs to a task")),
-        }
-    })));
+        },
+    )));
     Ok(())
 }
 

@@ -120,7 +120,9 @@ fn advance(task: &Task, event_loop: &Any, exception: Option<Object>) -> Result<(
         exception => {
             task.set_must_cancel(false);
             match exception {
-                Some(exception) if exception_matches(&exception, &imports().CancelledError) => Some(exception),
+                Some(exception) if exception_matches(&exception, &imports().CancelledError) => {
+                    Some(exception)
+                }
                 _ => Some(futures::cancelled_error(task)?),
             }
         }
@@ -142,9 +144,8 @@ fn advance(task: &Task, event_loop: &Any, exception: Option<Object>) -> Result<(
 
 #[cold]
 fn already_done(task: &Task, exception: Option<&Any>) -> Raised {
-    let shown = task
-        .repr()
-        .and_then(|task| Ok((task.to_text()?, exception.unwrap_or(none()).repr()?.to_text()?)));
+    let shown =
+        task.repr().and_then(|task| Ok((task.to_text()?, exception.unwrap_or(none()).repr()?.to_text()?)));
     match shown {
         Ok((task, exception)) => {
             let message = format!("__step(): already done: {} {}", task.as_str(), exception.as_str());
@@ -178,7 +179,8 @@ fn fail(task: &Task, raised: Raised) -> Result<()> {
         return futures::cancel(task, None).map(drop);
     }
     futures::set_exception(task, &exception)?;
-    let leaves = exception_is(&exception, Builtin::KeyboardInterrupt) || exception_is(&exception, Builtin::SystemExit);
+    let leaves =
+        exception_is(&exception, Builtin::KeyboardInterrupt) || exception_is(&exception, Builtin::SystemExit);
     if leaves { Err(Raised::exception(exception)) } else { Ok(()) }
 }
 
@@ -198,7 +200,12 @@ fn wait_for(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
         return schedule_step(task, event_loop);
     }
     if yielded.is(task) {
-        return complain(task, event_loop, |shown, _| format!("Task cannot await on itself: {shown}"), &yielded);
+        return complain(
+            task,
+            event_loop,
+            |shown, _| format!("Task cannot await on itself: {shown}"),
+            &yielded,
+        );
     }
     wait_for_any(task, event_loop, yielded)
 }
@@ -238,13 +245,15 @@ fn wait_for_any(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
     };
     let blocking = blocking.is_true()?;
     if !future_loop(&yielded)?.is(event_loop) {
-        let message =
-            |task: &str, future: &str| format!("Task {task} got Future {future} attached to a different loop");
+        let message = |task: &str, future: &str| {
+            format!("Task {task} got Future {future} attached to a different loop")
+        };
         return complain(task, event_loop, message, &yielded);
     }
     if !blocking {
-        let message =
-            |task: &str, future: &str| format!("yield was used instead of yield from in task {task} with {future}");
+        let message = |task: &str, future: &str| {
+            format!("yield was used instead of yield from in task {task} with {future}")
+        };
         return complain(task, event_loop, message, &yielded);
     }
     if yielded.is_subtype_of(imports().Future.as_ptr().cast()) {
@@ -291,6 +300,7 @@ fn complain(
     let task_shown = task.repr()?.to_text()?;
     let yielded_shown = yielded.repr()?.to_text()?;
     let message = message(task_shown.as_str(), yielded_shown.as_str());
-    let error = ioxide_cpython::builtin(Builtin::RuntimeError).call1(&*ioxide_cpython::value::text(&message)?)?;
+    let error =
+        ioxide_cpython::builtin(Builtin::RuntimeError).call1(&*ioxide_cpython::value::text(&message)?)?;
     schedule_throw(task, event_loop, error)
 }

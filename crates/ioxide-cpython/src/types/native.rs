@@ -1,83 +1,15 @@
-//! Declaring Python classes in Rust, in two ways.
+//! Native classes: the slots of a class whose instances are a Rust struct, and their C entry points.
 //!
-//! * `NativeClass`: the Rust struct is the object. For everything hot: futures, tasks, handles, awaitables, and
-//!   the cores behind shells. Its base, if it has one, is a class whose struct `version.rs` mirrors.
-//! * `ShellClass`: a class made by `type` over a Python class of asyncio (AbstractEventLoop, Transport, Server),
-//!   with instance dictionary and weak references as any Python class, and one hidden slot that owns its native core.
-//!
-//! Invariants:
-//! K1. A class is created once, by module initialisation, and never freed.
-//! K2. The hidden slot holds null or an instance of the core's class: no Python code can reach it, because the
-//!     descriptor is removed from the class as soon as its offset is known.
+//! Leaves to others: methods and attributes (`methods`), free lists (`freelist`), what a coroutine does (`coroutine`).
 
+use super::{Class, Native};
 use crate::gc::{Traverse, Visitor};
 use crate::methods::{Arguments, Receiver, guard, guard_object, with_tuple_and_dict};
-use crate::names::names;
-use crate::object::{Any, Object, Raised, Result, Slot};
-use crate::once::Once;
-use crate::value::{dict, text, tuple};
-use crate::version::{BASE_TRAVERSE_SKIPS_TYPE, member_offset};
+use crate::object::{Any, Object, Raised, Result};
+use crate::value::tuple;
+use crate::version::BASE_TRAVERSE_SKIPS_TYPE;
 use pyo3_ffi as ffi;
 use std::ffi::{CStr, c_int, c_void};
-
-/// A created class (K1).
-pub struct Class(*mut ffi::PyTypeObject);
-
-impl Class {
-    #[inline(always)]
-    pub fn as_any(&self) -> &'static Any {
-        // SAFETY: K1.
-        unsafe { Any::from_ptr(self.0.cast()) }
-    }
-
-    #[inline(always)]
-    pub fn as_type_ptr(&self) -> *mut ffi::PyTypeObject {
-        self.0
-    }
-
-    /// Whether the object is an instance of exactly this class.
-    #[inline(always)]
-    pub fn is_exact(&self, object: &Any) -> bool {
-        object.type_ptr() == self.0
-    }
-}
-
-/// A Rust struct that is a Python object: `#[repr(C)]`, beginning with the object's head.
-///
-/// # Safety
-/// The struct begins with an object head (`Any` or one of the structs of `version.rs`), and every instance of
-/// the class `class()` names has at least its size.
-pub unsafe trait Native: Sized + 'static {
-    fn class() -> &'static Once<Class>;
-
-    /// Whether the object is one, of this class or a derived one.
-    #[inline(always)]
-    fn from_any(object: &Any) -> Option<&Self> {
-        // SAFETY: the class was checked; the trait's promise.
-        Self::is_instance(object).then(|| unsafe { &*object.as_ptr().cast::<Self>() })
-    }
-
-    /// Whether the object is of exactly this class.
-    #[inline(always)]
-    fn from_exact(object: &Any) -> Option<&Self> {
-        // SAFETY: the class was checked; the trait's promise.
-        Self::class().get().is_exact(object).then(|| unsafe { &*object.as_ptr().cast::<Self>() })
-    }
-
-    #[inline(always)]
-    fn is_instance(object: &Any) -> bool {
-        let class = Self::class().get();
-        class.is_exact(object) || object.is_subtype_of(class.0)
-    }
-}
-
-impl<T: Native> Receiver for T {
-    #[inline(always)]
-    unsafe fn receive<'a>(this: *mut ffi::PyObject) -> Result<&'a T> {
-        // SAFETY: the caller's promise: an instance of the class.
-        Ok(unsafe { &*this.cast::<T>() })
-    }
-}
 
 /// Collects the slots of a native class.
 pub struct NativeClass {
@@ -144,7 +76,8 @@ impl NativeClass {
             // SAFETY: CPython's convention for tp_init; F is zero-sized, as `conjure` checks.
             guard(-1, || unsafe {
                 let this = T::receive(this)?;
-                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments)).map(|()| 0)
+                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments))
+                    .map(|()| 0)
             })
         }
         // SAFETY: the signature of initproc.
@@ -158,7 +91,10 @@ impl NativeClass {
     }
 
     /// `__await__` and `__iter__`
-    pub fn awaitable<T: Native, F: Fn(&T) -> Result<Object> + Copy + 'static>(self, _function: F) -> NativeClass {
+    pub fn awaitable<T: Native, F: Fn(&T) -> Result<Object> + Copy + 'static>(
+        self,
+        _function: F,
+    ) -> NativeClass {
         // SAFETY: the signature of unaryfunc and getiterfunc.
         unsafe {
             self.slot(ffi::Py_am_await, entry_unary::<T, F> as *mut c_void)
@@ -444,159 +380,4 @@ pub fn allocate<T: Native>(value: T) -> Result<Object> {
 pub fn head() -> Any {
     // SAFETY: never used as an object: `allocate` skips these bytes, and zeroes are valid for them.
     unsafe { std::mem::zeroed() }
-}
-
-/// A class made by `type` whose instances own a native core in a hidden slot (K2).
-pub struct ShellClass {
-    class: Class,
-    core_offset: usize,
-}
-
-/// What a shell class is made of.
-pub struct ShellDefinition {
-    pub name: &'static CStr,
-    pub bases: Vec<Object>,
-    pub doc: &'static str,
-    pub methods: Vec<ffi::PyMethodDef>,
-    pub attributes: Vec<ffi::PyGetSetDef>,
-    /// `__new__`, called with the class and the caller's arguments; `None` for classes that only Rust creates.
-    pub new: Option<ffi::PyMethodDef>,
-}
-
-impl ShellClass {
-    pub fn create(definition: ShellDefinition) -> Result<ShellClass> {
-        let namespace = dict()?;
-        namespace.dict_set(&names().__module__, &*text("ioxide")?)?;
-        namespace.dict_set(&names().__doc__, &*text(definition.doc)?)?;
-        let mut slots = vec![names()._ioxide_core.clone()];
-        let bases: Vec<&Any> = definition.bases.iter().map(|base| &**base).collect();
-        for (name, offset) in [("__dict__", dict_offset as fn(&Any) -> bool), ("__weakref__", weak_offset)] {
-            if !bases.iter().any(|base| offset(base)) {
-                slots.push(text(name)?);
-            }
-        }
-        let slots: Vec<&Any> = slots.iter().map(|slot| &**slot).collect();
-        namespace.dict_set(&names().__slots__, &*tuple(&slots)?)?;
-        let name = text(&definition.name.to_string_lossy())?;
-        // SAFETY: the interpreter never frees `type`.
-        let metaclass = unsafe { Any::from_ptr((&raw mut ffi::PyType_Type).cast()) };
-        let class = match bases.first() {
-            // The metaclass of the base (ABCMeta, say) makes the class.
-            Some(base) if !base.get_type().is(metaclass) => {
-                base.get_type().call(&[&*name, &*tuple(&bases)?, &*namespace])?
-            }
-            _ => metaclass.call(&[&*name, &*tuple(&bases)?, &*namespace])?,
-        };
-        let descriptor = class.get_attribute(&names()._ioxide_core)?;
-        let core_offset =
-            member_offset(&descriptor).ok_or_else(|| Raised::runtime_error("the class has no slot for its core"))?;
-        class.delete_attribute(&names()._ioxide_core)?;
-        let shell = ShellClass { class: Class(class.into_ptr().cast()), core_offset };
-        shell.add_members(definition.methods, definition.attributes, definition.new)?;
-        Ok(shell)
-    }
-
-    fn add_members(
-        &self,
-        methods: Vec<ffi::PyMethodDef>,
-        attributes: Vec<ffi::PyGetSetDef>,
-        new: Option<ffi::PyMethodDef>,
-    ) -> Result<()> {
-        let class = self.class.as_any();
-        for method in methods {
-            add_method(class, method)?;
-        }
-        for attribute in Box::leak(attributes.into_boxed_slice()) {
-            // SAFETY: O1; the definition lives forever (K1).
-            unsafe {
-                let descriptor = Object::from_owned(ffi::PyDescr_NewGetSet(self.class.0, attribute))?;
-                let name = CStr::from_ptr(attribute.name).to_string_lossy();
-                class.set_attribute(&*crate::names::intern(&name)?, &descriptor)?;
-            }
-        }
-        if let Some(new) = new {
-            let function = FunctionDefinition::new(new).bind(class)?;
-            // SAFETY: the interpreter never frees `staticmethod`.
-            let wrapper = unsafe { Any::from_ptr((&raw mut ffi::PyStaticMethod_Type).cast()) };
-            class.set_attribute(&*crate::names::intern("__new__")?, &*wrapper.call1(&function)?)?;
-        }
-        Ok(())
-    }
-
-    pub fn class(&self) -> &Class {
-        &self.class
-    }
-
-    /// The slot of the core in a shell.
-    ///
-    /// # Safety
-    /// `shell` is an instance of this class or of a class derived from it.
-    #[inline(always)]
-    unsafe fn core_slot<'a>(&self, shell: &'a Any) -> &'a Slot {
-        // SAFETY: the caller's promise; the offset is the descriptor's (K2).
-        unsafe { &*shell.as_ptr().cast::<u8>().add(self.core_offset).cast::<Slot>() }
-    }
-
-    /// The core of a shell, `None` where the shell was never given one or the collector took it.
-    ///
-    /// # Safety
-    /// `shell` is an instance of this class or of a class derived from it, and `T` is its core's type.
-    #[inline(always)]
-    pub unsafe fn core<'a, T: Native>(&self, shell: &'a Any) -> Option<&'a T> {
-        // SAFETY: the caller's promise, and K2.
-        unsafe { self.core_slot(shell).get().map(|core| &*core.as_ptr().cast::<T>()) }
-    }
-
-    /// A new instance of `class` (this one or a derived one) with its core, by `object.__new__`.
-    pub fn instantiate(&self, class: &Any, core: Object) -> Result<Object> {
-        // SAFETY: O1; `class` derives from this class (checked), so it is allocated as a Python class.
-        unsafe {
-            let class = class.as_ptr().cast::<ffi::PyTypeObject>();
-            if ffi::PyType_IsSubtype(class, self.class.0) == 0 {
-                return Err(Raised::type_error("the class is not derived from the one whose __new__ is called"));
-            }
-            let Some(alloc) = (*class).tp_alloc else {
-                return Err(Raised::type_error("class cannot be instantiated"));
-            };
-            let shell = Object::from_owned(alloc(class, 0))?;
-            self.core_slot(&shell).set(core);
-            Ok(shell)
-        }
-    }
-}
-
-fn dict_offset(class: &Any) -> bool {
-    // SAFETY: a class, by the caller.
-    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dictoffset != 0 }
-}
-
-fn weak_offset(class: &Any) -> bool {
-    // SAFETY: a class, by the caller.
-    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_weaklistoffset != 0 }
-}
-
-/// Adds a native method to a class that Python made.
-pub fn add_method(class: &Any, method: ffi::PyMethodDef) -> Result<()> {
-    let method = Box::leak(Box::new(method));
-    // SAFETY: O1; a class; the definition and its name live forever (K1).
-    unsafe {
-        let descriptor = Object::from_owned(ffi::PyDescr_NewMethod(class.as_ptr().cast(), method))?;
-        let name = CStr::from_ptr(method.ml_name).to_string_lossy();
-        class.set_attribute(&*crate::names::intern(&name)?, &descriptor)
-    }
-}
-
-/// The definition of a built-in function, which can be bound to any number of objects.
-pub struct FunctionDefinition(*mut ffi::PyMethodDef);
-
-impl FunctionDefinition {
-    pub fn new(definition: ffi::PyMethodDef) -> FunctionDefinition {
-        FunctionDefinition(Box::leak(Box::new(definition)))
-    }
-
-    /// A built-in function with `owner` as its `__self__`. Functions bound to one owner are equal.
-    pub fn bind(&self, owner: &Any) -> Result<Object> {
-        // SAFETY: O1; the definition lives forever.
-        unsafe { Object::from_owned(ffi::PyCFunction_NewEx(self.0, owner.as_ptr(), std::ptr::null_mut())) }
-    }
 }

@@ -1,14 +1,11 @@
-//! What differs from one Python version to the next: the C structs of asyncio's Future, Task and Handle, the
-//! error indicator and the attributes of instances.
-//!
-//! ioxide's Future, Task and Handle keep their state in the very fields of the classes they derive from, so
-//! every inherited or unbound method of asyncio reads the truth. `verify_layout` compares the sizes below with
-//! the running interpreter's when the module is imported and refuses to load where they differ.
+//! The C structs of asyncio's Future, Task and Handle, and what is done to their fields.
 //!
 //! Invariants:
 //! V1. The structs mirror Modules/_asynciomodule.c and Lib/asyncio/events.py of each version, field by field.
 
-use crate::object::{Any, Object, Raised, Result, Slot};
+#[cfg(Py_3_14)]
+use crate::object::Raised;
+use crate::object::{Any, Object, Result, Slot};
 use pyo3_ffi as ffi;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -45,7 +42,7 @@ pub struct FutureObject {
     #[cfg(not(Py_3_13))]
     blocking: Cell<c_int>,
     #[cfg(not(Py_3_13))]
-    dict: Cell<*mut ffi::PyObject>,
+    pub(super) dict: Cell<*mut ffi::PyObject>,
     #[cfg(not(Py_3_13))]
     weak_references: Cell<*mut ffi::PyObject>,
     #[cfg(not(Py_3_13))]
@@ -402,154 +399,3 @@ impl TimerHandleObject {
         self.when.clear();
     }
 }
-
-/// Bytes of ioxide's own behind `_asyncio.Task`'s struct.
-const TASK_TAIL: usize = if cfg!(Py_3_14) { 0 } else { size_of::<ListNode>() };
-
-/// Whether the running interpreter lays its classes out as this file says. Fails: ImportError.
-pub(crate) fn verify_layout(future: &Any, task: &Any, handle: &Any, timer_handle: &Any) -> Result<()> {
-    let expected = [
-        (future, size_of::<FutureObject>()),
-        (task, size_of::<TaskObject>() - TASK_TAIL),
-        (handle, size_of::<HandleObject>()),
-        (timer_handle, size_of::<TimerHandleObject>()),
-    ];
-    for (class, size) in expected {
-        // SAFETY: classes, by the import table.
-        let found = unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
-        if found != size {
-            let message = format!(
-                "ioxide was built for another layout of asyncio: {} has {found} bytes here and {size} where it was built",
-                crate::exception::type_name_of_class(class),
-            );
-            // SAFETY: the interpreter never frees ImportError.
-            return Err(Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message));
-        }
-    }
-    verify_slots(handle, &HANDLE_SLOTS)?;
-    verify_slots(timer_handle, &TIMER_HANDLE_SLOTS)
-}
-
-const HANDLE_SLOTS: [(&std::ffi::CStr, usize); 7] = [
-    (c"_args", std::mem::offset_of!(HandleObject, arguments)),
-    (c"_callback", std::mem::offset_of!(HandleObject, callback)),
-    (c"_cancelled", std::mem::offset_of!(HandleObject, cancelled)),
-    (c"_context", std::mem::offset_of!(HandleObject, context)),
-    (c"_loop", std::mem::offset_of!(HandleObject, event_loop)),
-    (c"_repr", std::mem::offset_of!(HandleObject, repr)),
-    (c"_source_traceback", std::mem::offset_of!(HandleObject, source_traceback)),
-];
-
-const TIMER_HANDLE_SLOTS: [(&std::ffi::CStr, usize); 2] = [
-    (c"_scheduled", std::mem::offset_of!(TimerHandleObject, scheduled)),
-    (c"_when", std::mem::offset_of!(TimerHandleObject, when)),
-];
-
-fn verify_slots(class: &Any, slots: &[(&std::ffi::CStr, usize)]) -> Result<()> {
-    for (name, offset) in slots {
-        let descriptor = class.get_attribute_str(name)?;
-        if member_offset(&descriptor) != Some(*offset) {
-            let message = format!("ioxide was built for another layout of asyncio's {}", name.to_string_lossy());
-            // SAFETY: the interpreter never frees ImportError.
-            return Err(Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message));
-        }
-    }
-    Ok(())
-}
-
-/// Where the field of a `member_descriptor` (a slot of a Python class) lies.
-pub(crate) fn member_offset(descriptor: &Any) -> Option<usize> {
-    // SAFETY: the type check comes first; the descriptor keeps its definition alive.
-    unsafe {
-        if descriptor.type_ptr() != &raw mut ffi::PyMemberDescr_Type {
-            return None;
-        }
-        let descriptor = descriptor.as_ptr().cast::<ffi::PyMemberDescrObject>();
-        usize::try_from((*(*descriptor).d_member).offset).ok()
-    }
-}
-
-#[cfg(Py_3_12)]
-pub(crate) fn take_raised_exception() -> Option<Object> {
-    // SAFETY: O1; an owned reference or null.
-    unsafe { Object::from_owned_or_none(ffi::PyErr_GetRaisedException()) }
-}
-
-#[cfg(not(Py_3_12))]
-pub(crate) fn take_raised_exception() -> Option<Object> {
-    let (mut class, mut value, mut traceback) =
-        (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: O1; all three are owned references or null, and stay so after normalisation.
-    unsafe {
-        ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
-        if class.is_null() {
-            return None;
-        }
-        ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
-        let traceback = Object::from_owned_or_none(traceback);
-        drop(Object::from_owned_or_none(class));
-        if let Some(traceback) = traceback {
-            ffi::PyException_SetTraceback(value, traceback.as_ptr());
-        }
-        Object::from_owned_or_none(value)
-    }
-}
-
-#[cfg(Py_3_12)]
-pub(crate) fn restore_raised_exception(exception: Object) {
-    // SAFETY: O1; steals the reference.
-    unsafe { ffi::PyErr_SetRaisedException(exception.into_ptr()) }
-}
-
-#[cfg(not(Py_3_12))]
-pub(crate) fn restore_raised_exception(exception: Object) {
-    // SAFETY: O1; steals three references.
-    unsafe {
-        let traceback = ffi::PyException_GetTraceback(exception.as_ptr());
-        let class = exception.get_type().to_object();
-        ffi::PyErr_Restore(class.into_ptr(), exception.into_ptr(), traceback);
-    }
-}
-
-/// Forgets weak references and instance attributes of a Future or Task that is about to be freed or reused.
-pub fn clear_instance_attributes(future: &FutureObject) {
-    // SAFETY: O1; the classes have weak references and a dictionary in every version (V1).
-    unsafe {
-        ffi::PyObject_ClearWeakRefs(future.as_ptr());
-        #[cfg(Py_3_13)]
-        PyObject_ClearManagedDict(future.as_ptr());
-        #[cfg(not(Py_3_13))]
-        drop(Object::from_owned_or_none(future.dict.replace(std::ptr::null_mut())));
-    }
-}
-
-#[cfg(Py_3_13)]
-unsafe extern "C" {
-    fn PyObject_ClearManagedDict(object: *mut ffi::PyObject);
-}
-
-/// Whether the class itself must be shown to the collector by an instance's traverse, because the base's does not.
-pub(crate) const BASE_TRAVERSE_SKIPS_TYPE: bool = !cfg!(Py_3_12);
-
-/// Whether the interpreter is shutting down.
-///
-/// # Safety
-/// The interpreter is initialised.
-pub(crate) unsafe fn is_finalizing() -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        #[cfg(Py_3_13)]
-        return ffi::Py_IsFinalizing() != 0;
-        #[cfg(not(Py_3_13))]
-        return _Py_IsFinalizing() != 0;
-    }
-}
-
-#[cfg(not(Py_3_13))]
-unsafe extern "C" {
-    fn _Py_IsFinalizing() -> c_int;
-}
-
-/// Whether `Task` refuses a context that is none, and a second `__init__`.
-pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);
-pub const INITIALIZES_ONCE: bool = cfg!(Py_3_15);

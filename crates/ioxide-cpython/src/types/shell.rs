@@ -1,0 +1,140 @@
+//! Shell classes: Python classes over Python classes, each instance with a native core (K2).
+
+use super::{Class, FunctionDefinition, Native, add_method};
+use crate::names::names;
+use crate::object::{Any, Object, Raised, Result, Slot};
+use crate::value::{dict, text, tuple};
+use crate::version::member_offset;
+use pyo3_ffi as ffi;
+use std::ffi::CStr;
+
+/// A class made by `type` whose instances own a native core in a hidden slot (K2).
+pub struct ShellClass {
+    class: Class,
+    core_offset: usize,
+}
+
+/// What a shell class is made of.
+pub struct ShellDefinition {
+    pub name: &'static CStr,
+    pub bases: Vec<Object>,
+    pub doc: &'static str,
+    pub methods: Vec<ffi::PyMethodDef>,
+    pub attributes: Vec<ffi::PyGetSetDef>,
+    /// `__new__`, called with the class and the caller's arguments; `None` for classes that only Rust creates.
+    pub new: Option<ffi::PyMethodDef>,
+}
+
+impl ShellClass {
+    pub fn create(definition: ShellDefinition) -> Result<ShellClass> {
+        let namespace = dict()?;
+        namespace.dict_set(&names().__module__, &*text("ioxide")?)?;
+        namespace.dict_set(&names().__doc__, &*text(definition.doc)?)?;
+        let mut slots = vec![names()._ioxide_core.clone()];
+        let bases: Vec<&Any> = definition.bases.iter().map(|base| &**base).collect();
+        for (name, offset) in [("__dict__", dict_offset as fn(&Any) -> bool), ("__weakref__", weak_offset)] {
+            if !bases.iter().any(|base| offset(base)) {
+                slots.push(text(name)?);
+            }
+        }
+        let slots: Vec<&Any> = slots.iter().map(|slot| &**slot).collect();
+        namespace.dict_set(&names().__slots__, &*tuple(&slots)?)?;
+        let name = text(&definition.name.to_string_lossy())?;
+        // SAFETY: the interpreter never frees `type`.
+        let metaclass = unsafe { Any::from_ptr((&raw mut ffi::PyType_Type).cast()) };
+        let class = match bases.first() {
+            // The metaclass of the base (ABCMeta, say) makes the class.
+            Some(base) if !base.get_type().is(metaclass) => {
+                base.get_type().call(&[&*name, &*tuple(&bases)?, &*namespace])?
+            }
+            _ => metaclass.call(&[&*name, &*tuple(&bases)?, &*namespace])?,
+        };
+        let descriptor = class.get_attribute(&names()._ioxide_core)?;
+        let core_offset = member_offset(&descriptor)
+            .ok_or_else(|| Raised::runtime_error("the class has no slot for its core"))?;
+        class.delete_attribute(&names()._ioxide_core)?;
+        let shell = ShellClass { class: Class(class.into_ptr().cast()), core_offset };
+        shell.add_members(definition.methods, definition.attributes, definition.new)?;
+        Ok(shell)
+    }
+
+    fn add_members(
+        &self,
+        methods: Vec<ffi::PyMethodDef>,
+        attributes: Vec<ffi::PyGetSetDef>,
+        new: Option<ffi::PyMethodDef>,
+    ) -> Result<()> {
+        let class = self.class.as_any();
+        for method in methods {
+            add_method(class, method)?;
+        }
+        for attribute in Box::leak(attributes.into_boxed_slice()) {
+            // SAFETY: O1; the definition lives forever (K1).
+            unsafe {
+                let descriptor = Object::from_owned(ffi::PyDescr_NewGetSet(self.class.0, attribute))?;
+                let name = CStr::from_ptr(attribute.name).to_string_lossy();
+                class.set_attribute(&*crate::names::intern(&name)?, &descriptor)?;
+            }
+        }
+        if let Some(new) = new {
+            let function = FunctionDefinition::new(new).bind(class)?;
+            // SAFETY: the interpreter never frees `staticmethod`.
+            let wrapper = unsafe { Any::from_ptr((&raw mut ffi::PyStaticMethod_Type).cast()) };
+            class.set_attribute(&*crate::names::intern("__new__")?, &*wrapper.call1(&function)?)?;
+        }
+        Ok(())
+    }
+
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// The slot of the core in a shell.
+    ///
+    /// # Safety
+    /// `shell` is an instance of this class or of a class derived from it.
+    #[inline(always)]
+    unsafe fn core_slot<'a>(&self, shell: &'a Any) -> &'a Slot {
+        // SAFETY: the caller's promise; the offset is the descriptor's (K2).
+        unsafe { &*shell.as_ptr().cast::<u8>().add(self.core_offset).cast::<Slot>() }
+    }
+
+    /// The core of a shell, `None` where the shell was never given one or the collector took it.
+    ///
+    /// # Safety
+    /// `shell` is an instance of this class or of a class derived from it, and `T` is its core's type.
+    #[inline(always)]
+    pub unsafe fn core<'a, T: Native>(&self, shell: &'a Any) -> Option<&'a T> {
+        // SAFETY: the caller's promise, and K2.
+        unsafe { self.core_slot(shell).get().map(|core| &*core.as_ptr().cast::<T>()) }
+    }
+
+    /// A new instance of `class` (this one or a derived one) with its core, by `object.__new__`.
+    pub fn instantiate(&self, class: &Any, core: Object) -> Result<Object> {
+        // SAFETY: O1; `class` derives from this class (checked), so it is allocated as a Python class.
+        unsafe {
+            let class = class.as_ptr().cast::<ffi::PyTypeObject>();
+            if ffi::PyType_IsSubtype(class, self.class.0) == 0 {
+                return Err(Raised::type_error(
+                    "the class is not derived from the one whose __new__ is called",
+                ));
+            }
+            let Some(alloc) = (*class).tp_alloc else {
+                return Err(Raised::type_error("class cannot be instantiated"));
+            };
+            let shell = Object::from_owned(alloc(class, 0))?;
+            self.core_slot(&shell).set(core);
+            Ok(shell)
+        }
+    }
+}
+
+fn dict_offset(class: &Any) -> bool {
+    // SAFETY: a class, by the caller.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dictoffset != 0 }
+}
+
+fn weak_offset(class: &Any) -> bool {
+    // SAFETY: a class, by the caller.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_weaklistoffset != 0 }
+}

@@ -8,7 +8,7 @@ use pyo3_ffi as ffi;
 use std::ffi::CStr;
 
 /// Room that vectorcall may overwrite before the first argument.
-const OFFSET: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET as usize;
+const OFFSET: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
 
 #[inline(always)]
 fn check(status: i32) -> Result<()> {
@@ -193,9 +193,9 @@ impl Any {
 
     /// Whether the object's class is `class` or derives from it; asks no Python code.
     #[inline]
-    pub fn is_subtype_of(&self, class: *mut ffi::PyTypeObject) -> bool {
-        // SAFETY: O1, O2.
-        unsafe { ffi::PyObject_TypeCheck(self.as_ptr(), class) == 1 }
+    pub fn is_subtype_of(&self, class: &Any) -> bool {
+        // SAFETY: O1, O2; a class, by the caller.
+        unsafe { ffi::PyObject_TypeCheck(self.as_ptr(), class.as_ptr().cast()) == 1 }
     }
 
     pub fn repr(&self) -> Result<Object> {

@@ -11,7 +11,7 @@
 
 use crate::exception::{Builtin, builtin, exception_is};
 use crate::gc::{Traverse, Visitor};
-use crate::methods::{Receiver, guard, guard_object, method0, method1};
+use crate::methods::{Receiver, conjure, guard, guard_object, method0, method1};
 use crate::names::names;
 use crate::object::{Any, Object, Raised, Result, Slot};
 use crate::once::Once;
@@ -80,8 +80,7 @@ pub(crate) unsafe extern "C" fn entry_send<T: Native, F: Fn(&T, &Any) -> Result<
     guard(ffi::PySendResult::PYGEN_ERROR, || {
         // SAFETY: CPython passes live objects and a place for the result; F is zero-sized.
         unsafe {
-            let function = std::mem::MaybeUninit::<F>::uninit().assume_init();
-            let (place, kind) = match function(T::receive(this)?, Any::from_ptr(value))? {
+            let (place, kind) = match conjure::<F>()(T::receive(this)?, Any::from_ptr(value))? {
                 Step::Yielded(object) => (object, ffi::PySendResult::PYGEN_NEXT),
                 Step::Returned(object) => (object, ffi::PySendResult::PYGEN_RETURN),
             };
@@ -96,10 +95,7 @@ pub(crate) unsafe extern "C" fn entry_next<T: Native, F: Fn(&T, &Any) -> Result<
 ) -> *mut ffi::PyObject {
     guard_object(|| {
         // SAFETY: CPython passes a live object; F is zero-sized.
-        let step = unsafe {
-            let function = std::mem::MaybeUninit::<F>::uninit().assume_init();
-            function(T::receive(this)?, crate::none())?
-        };
+        let step = unsafe { conjure::<F>()(T::receive(this)?, crate::none())? };
         step.into_object()
     })
 }

@@ -62,7 +62,7 @@ impl Raised {
 
     /// Takes the exception out of the interpreter.
     pub fn take(self) -> Object {
-        take().unwrap_or_else(|| crate::none_object())
+        take().unwrap_or_else(crate::none_object)
     }
 
     /// Whether the pending exception is an instance of `class` (or of one of a tuple of classes).

@@ -101,12 +101,12 @@ fn report_panic(panic: &(dyn std::any::Any + Send)) {
     let _ = Raised::runtime_error(&format!("internal error in ioxide, please report it: {message}"));
 }
 
-/// The value of a zero-sized function type.
+/// The value of a zero-sized function type, of which the caller was handed one.
 #[inline(always)]
-fn conjure<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "methods are named functions, not closures with state") };
-    // SAFETY: a zero-sized type has no bytes to initialise, and the caller was handed a value of it.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+pub(crate) fn conjure<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "methods and slots are named functions, not closures with state") };
+    // SAFETY: a value without bytes can be read from anywhere.
+    unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
 unsafe extern "C" fn entry0<T: Receiver, R: Returned, F: Fn(&T) -> R + Copy>(

@@ -2,7 +2,7 @@
 //!
 //! One interpreter a process: the tables are statics. A second interpreter that imports ioxide gets an ImportError.
 
-use crate::methods::guard;
+use crate::methods::{conjure, guard};
 use crate::object::{Any, Result};
 use pyo3_ffi as ffi;
 use std::ffi::{CStr, c_int, c_void};
@@ -37,13 +37,11 @@ pub fn definition<F: Fn(&Module<'_>) -> Result<()> + Copy>(
             initialize()?;
             // SAFETY: the interpreter passes the module; F is zero-sized, checked below.
             unsafe {
-                let fill = std::mem::MaybeUninit::<F>::uninit().assume_init();
-                fill(&Module(Any::from_ptr(module)))?;
+                conjure::<F>()(&Module(Any::from_ptr(module)))?;
             }
             Ok(0)
         })
     }
-    const { assert!(size_of::<F>() == 0, "the module is filled by a named function") };
     let slots = vec![
         ffi::PyModuleDef_Slot { slot: ffi::Py_mod_exec, value: execute::<F> as *mut c_void },
         #[cfg(Py_3_12)]

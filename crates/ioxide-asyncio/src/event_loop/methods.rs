@@ -26,7 +26,7 @@ pub fn definition() -> ShellDefinition {
         ],
         new: Some(method(c"__new__", |_owner: &Any, arguments: ioxide_cpython::methods::Arguments<'_>| {
             match arguments.positional() {
-                [class, ..] => EventLoop::new(class),
+                [class, ..] => EventLoop::create(class),
                 [] => Err(Raised::type_error("EventLoop.__new__(): not enough arguments")),
             }
         })),

@@ -166,7 +166,7 @@ impl EventLoop {
     #[inline(always)]
     pub fn from_any(object: &Any) -> Option<&EventLoop> {
         let shell = EVENT_LOOP.get();
-        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_type_ptr()) {
+        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_any()) {
             return None;
         }
         // SAFETY: an instance of the class, and its core is there.
@@ -199,7 +199,7 @@ impl EventLoop {
     }
 
     /// `EventLoop.__new__`
-    fn new(class: &Any) -> Result<Object> {
+    fn create(class: &Any) -> Result<Object> {
         let poller = Poller::new().map_err(|error| ioxide_cpython::exception::raise_os_error(&error))?;
         let wakes = Wakes::new().map_err(|error| ioxide_cpython::exception::raise_os_error(&error))?;
         let registrar = poller.registrar().clone();

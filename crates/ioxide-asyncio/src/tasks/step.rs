@@ -59,7 +59,7 @@ fn exception_of(task: &Task, future: &Any) -> Result<Option<Object>> {
 }
 
 fn exception_of_foreign(task: &Task, future: &Any) -> Result<Option<Object>> {
-    if future.is_subtype_of(imports().Future.as_ptr().cast()) {
+    if future.is_subtype_of(&imports().Future) {
         // asyncio's own futures have the very struct of ioxide's.
         ioxide_cpython::version::as_future(future).awaited_by_discard(task)?;
     }
@@ -256,7 +256,7 @@ fn wait_for_any(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
         };
         return complain(task, event_loop, message, &yielded);
     }
-    if yielded.is_subtype_of(imports().Future.as_ptr().cast()) {
+    if yielded.is_subtype_of(&imports().Future) {
         ioxide_cpython::version::as_future(&yielded).awaited_by_add(task)?;
     }
     yielded.set_attribute(&names()._asyncio_future_blocking, &ioxide_cpython::boolean(false))?;

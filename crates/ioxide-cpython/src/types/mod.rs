@@ -69,7 +69,7 @@ pub unsafe trait Native: Sized + 'static {
     #[inline(always)]
     fn is_instance(object: &Any) -> bool {
         let class = Self::class().get();
-        class.is_exact(object) || object.is_subtype_of(class.0)
+        class.is_exact(object) || object.is_subtype_of(class.as_any())
     }
 }
 

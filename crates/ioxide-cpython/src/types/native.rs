@@ -4,7 +4,7 @@
 
 use super::{Class, Native};
 use crate::gc::{Traverse, Visitor};
-use crate::methods::{Arguments, Receiver, guard, guard_object, with_tuple_and_dict};
+use crate::methods::{Arguments, Receiver, conjure, guard, guard_object, with_tuple_and_dict};
 use crate::object::{Any, Object, Raised, Result};
 use crate::value::tuple;
 use crate::version::BASE_TRAVERSE_SKIPS_TYPE;
@@ -35,13 +35,13 @@ impl NativeClass {
 
     /// Python classes may derive from it.
     pub fn subclassable(mut self) -> NativeClass {
-        self.flags |= ffi::Py_TPFLAGS_BASETYPE as u64;
+        self.flags |= ffi::Py_TPFLAGS_BASETYPE;
         self
     }
 
     /// Instances come from Rust only.
     pub fn not_instantiable(mut self) -> NativeClass {
-        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION as u64;
+        self.flags |= ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
         self
     }
 
@@ -76,7 +76,7 @@ impl NativeClass {
             // SAFETY: CPython's convention for tp_init; F is zero-sized, as `conjure` checks.
             guard(-1, || unsafe {
                 let this = T::receive(this)?;
-                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments))
+                with_tuple_and_dict(arguments, keywords, |arguments| conjure::<F>()(this, arguments))
                     .map(|()| 0)
             })
         }
@@ -142,7 +142,7 @@ impl NativeClass {
             // SAFETY: CPython's convention for tp_call.
             guard_object(|| unsafe {
                 let this = T::receive(this)?;
-                with_tuple_and_dict(arguments, keywords, |arguments| conjured::<F>()(this, arguments))
+                with_tuple_and_dict(arguments, keywords, |arguments| conjure::<F>()(this, arguments))
             })
         }
         // SAFETY: the signature of ternaryfunc.
@@ -151,7 +151,7 @@ impl NativeClass {
 
     /// Takes part in garbage collection; the base's references, if there is a native base, are visited by it.
     pub fn collected<T: Native + Traverse>(mut self) -> NativeClass {
-        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC;
         // SAFETY: the signatures of traverseproc and inquiry.
         unsafe {
             self.slot(ffi::Py_tp_traverse, entry_traverse::<T> as *mut c_void)
@@ -165,7 +165,7 @@ impl NativeClass {
             // `type` inherits traverse, clear and the flag together.
             return self;
         }
-        self.flags |= ffi::Py_TPFLAGS_HAVE_GC as u64;
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC;
         // SAFETY: a class; the signatures of traverseproc and inquiry.
         unsafe {
             let clear = (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_clear;
@@ -185,7 +185,7 @@ impl NativeClass {
     pub fn freed_by<T: Native, F: Fn(*mut T) + Copy + 'static>(self, _function: F) -> NativeClass {
         unsafe extern "C" fn entry<T: Native, F: Fn(*mut T) + Copy>(this: *mut ffi::PyObject) {
             guard((), || {
-                conjured::<F>()(this.cast());
+                conjure::<F>()(this.cast());
                 Ok(())
             });
         }
@@ -198,9 +198,9 @@ impl NativeClass {
         unsafe extern "C" fn entry<T: Native, F: Fn(&T) + Copy>(this: *mut ffi::PyObject) {
             // The pending exception belongs to whoever drops the object.
             let pending = crate::exception::take();
-            // SAFETY: a live instance of the class.
             guard((), || {
-                conjured::<F>()(unsafe { T::receive(this) }?);
+                // SAFETY: a live instance of the class.
+                conjure::<F>()(unsafe { T::receive(this) }?);
                 Ok(())
             });
             if let Some(pending) = pending {
@@ -216,7 +216,7 @@ impl NativeClass {
         unsafe extern "C" fn entry<T: Native, F: Fn(&T) + Copy>(this: *mut ffi::PyObject) {
             // SAFETY: a live instance of the class; the chain of bases ends at `object`, which has no finalizer.
             unsafe {
-                conjured::<F>()(&*this.cast::<T>());
+                conjure::<F>()(&*this.cast::<T>());
                 let own: ffi::destructor = entry::<T, F>;
                 let mut base = T::class().get().as_type_ptr();
                 while !base.is_null() {
@@ -254,17 +254,11 @@ impl NativeClass {
     }
 }
 
-fn conjured<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "slots are named functions, not closures with state") };
-    // SAFETY: a zero-sized type has no bytes to initialise.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
-}
-
 unsafe extern "C" fn entry_unary<T: Native, F: Fn(&T) -> Result<Object> + Copy>(
     this: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: CPython passes a live instance of the class.
-    guard_object(|| conjured::<F>()(unsafe { T::receive(this) }?))
+    guard_object(|| conjure::<F>()(unsafe { T::receive(this) }?))
 }
 
 unsafe extern "C" fn entry_traverse<T: Native + Traverse>(
@@ -308,8 +302,8 @@ unsafe extern "C" fn entry_traverse_base(
 }
 
 unsafe extern "C" fn entry_clear<T: Native + Traverse>(this: *mut ffi::PyObject) -> c_int {
-    // SAFETY: the collector passes a live instance.
     guard(-1, || {
+        // SAFETY: the collector passes a live instance.
         unsafe { (*this.cast::<T>()).clear() };
         Ok(0)
     })

@@ -160,7 +160,7 @@ pub unsafe fn task_of_node(node: *const ListNode) -> Object {
 ///
 /// Panics: never for an instance of `asyncio.Future`, which the caller has checked.
 pub fn as_future(future: &Any) -> &FutureObject {
-    debug_assert!(future.is_subtype_of(crate::imports().Future.as_ptr().cast()));
+    debug_assert!(future.is_subtype_of(&crate::imports().Future));
     // SAFETY: an instance of asyncio.Future, by the caller's check, has its struct (V1).
     unsafe { &*future.as_ptr().cast() }
 }

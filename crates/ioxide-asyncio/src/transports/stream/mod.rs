@@ -181,7 +181,7 @@ impl SocketTransport {
     #[inline(always)]
     pub fn from_any(object: &Any) -> Option<&SocketTransport> {
         let shell = SOCKET_TRANSPORT.get();
-        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_type_ptr()) {
+        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_any()) {
             return None;
         }
         // SAFETY: an instance of the class, and its core is there.

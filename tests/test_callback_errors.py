@@ -15,6 +15,7 @@ import re
 import resource
 import signal
 import socket
+import traceback
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -337,6 +338,16 @@ def comparable(text: str) -> str:
     return re.sub(r"\b_SelectorSoc(ketTransport\b|(?=\.\.\.))|\bSocketTransp(ort\b|(?=\.\.\.))", "#", text)
 
 
+def forget_frames(exception: BaseException | None) -> None:
+    """What the frames hold would live as long as pytest keeps the record: the sockets of servers_factories do."""
+    if exception is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            traceback.clear_frames(exception.__traceback__)
+            exception.__traceback__ = None
+            gc.collect()
+
+
 def records_of(name: str, debug: bool, function: Case, caplog: pytest.LogCaptureFixture) -> list[tuple[Any, ...]]:
     """Each line of asyncio's logger: level, first line of the message, exception, and the lines about the context."""
     caplog.clear()
@@ -350,6 +361,7 @@ def records_of(name: str, debug: bool, function: Case, caplog: pytest.LogCapture
         if record.levelno < logging.WARNING:
             continue
         exception = record.exc_info[1] if record.exc_info else None
+        forget_frames(exception)
         line = record.levelname, comparable(record.getMessage()), repr(exception)
         # How often a listener tries to accept in one turn depends on the Python version.
         if function is not accept_without_descriptors or line not in lines:

@@ -1,7 +1,8 @@
 """Nothing is left of what is finished: no memory, no descriptor, no cycle that only the collector would find.
 
 Each kind of thing is made and finished many times by programs/churn.py, with the collector switched off, in a process of
-its own. asyncio leaves nothing either, so the same bounds hold for both loops.
+its own. asyncio leaves nothing either (its transports do before Python 3.13), so the same bounds hold
+for both loops.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def left_by(loop: str, kind: str, count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", COUNTS)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_nothing_is_left(loop: str, kind: str) -> None:
+    if loop == "asyncio" and kind in ("protocols", "streams") and sys.version_info < (3, 13):
+        pytest.skip("asyncio's own transports leave cycles for the collector before Python 3.13")
     left = left_by(loop, kind, COUNTS[kind])
     assert (left["descriptors"], left["garbage"]) == (0, {})
     assert left["objects"] < OBJECTS_BOUND

@@ -19,26 +19,17 @@ macro_rules! names {
 }
 
 names! {
-    __class__, __await__, __dict__, __doc__, __module__, __name__, __qualname__, __self__, __slots__, __wrapped__,
-    _abort, _asyncio_future_blocking, _attach, _callbacks, _check_closed, _detach, _fut_waiter, _ioxide_core, _iterating,
-    _loop, _make_cancelled_error, _must_cancel, _run, _source_traceback, _start, _wakeup,
-    abort, accept, add, add_done_callback, add_signal_handler, all_errors, all_tasks, append, args, athrow,
-    asend, aclose, backlog, bind, buffer_updated, buffering, callback, call_at, call_later, call_soon, call_soon_threadsafe,
-    call_exception_handler, cancel, cancelled, client_connected_cb, close, connect, connection_lost, connection_made, context,
-    copy, coro, cr_running, create_connection, create_future, create_server, create_task, critical, data, data_received, debug,
-    default_exception_handler, delay, detach, discard, done, eager_start, eof_received, error, exc, exc_info, exception,
-    exceptions, executor, extract_stack, family, fd, fileno, flags, func, future, get_buffer, get_debug, get_extra_info,
-    get_loop, getaddrinfo, getnameinfo, getsockname, getpeername, gettimeout, handle, happy_eyeballs_delay, host, info, interleave,
-    is_alive, is_running, join, keep_alive, limit, listen, local_addr, log, event_loop as "loop", message, msg, name, path, pause_writing, pop, port,
-    proto, protocol, protocol_factory, reduce, remove_done_callback, result, resume_writing, reuse_address, reuse_port,
-    run, run_in_executor, send, sendto, server_hostname, server_side, set_exception, set_name, set_result, setblocking, setsockopt, shutdown,
-    shutdown_asyncgens, sig, signal, sock, sock_connect, source, source_traceback, ssl, ssl_handshake_timeout,
-    ssl_shutdown_timeout, start_serving, stop, submit, task, throw, thread_name_prefix, timeout, time, transport, type_name as "type", uncancel,
-    wait, warning, when, max_workers, target, daemon, start, sockets, server, value, stacklevel, func_name, limit_name,
-    fallback, unlink, n, buf, nbytes, addr, address, bufsize, sockaddr, asyncgen, firstiter, finalizer, http, extra, waiter,
-    cleanup_socket, set_wakeup_fd, write, coroutine,
-    __setitem__, _call_connection_lost, _extra, _sendfile_compatible, _set_write_buffer_limits, _start_reading,
-    _start_tls_compatible, _transports, get, high, is_closing, low, peername, socket, sockname,
+    add_done_callback, add_signal_handler, _asyncio_future_blocking, _attach, buffer_updated, call_at,
+    _call_connection_lost, call_exception_handler, call_soon, cancel, cancelled, close, connection_lost,
+    connection_made, context, data, data_received, debug, _detach, __dict__, __doc__, done, eof_received,
+    error, event_loop as "loop", exc_info, exception, _extra, family, fileno, get, get_buffer, get_debug,
+    get_loop, getpeername, getsockname, gettimeout, handle, high, _ioxide_core, is_closing, is_running,
+    _iterating, _loop, low, max_workers, message, __module__, msg, pause_writing, peername, pop, proto,
+    protocol, remove_done_callback, result, resume_writing, _run, run_in_executor, _sendfile_compatible,
+    sendto, set_exception, set_name, set_result, _set_write_buffer_limits, setblocking, __setitem__,
+    shutdown, __slots__, socket, sockname, source, source_traceback, _source_traceback, _start_reading,
+    _start_tls_compatible, task, thread_name_prefix, throw, time, transport, _transports,
+    type_name as "type", unlink, value, wait, warning, write,
 }
 
 static NAMES: Once<Names> = Once::new();

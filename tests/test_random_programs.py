@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 import pytest
 
@@ -149,7 +150,7 @@ class Program:
         assert task is not None
         return task.uncancel()
 
-    ACTIONS: list[Callable[[Program, str, int], Awaitable[object]]] = [
+    ACTIONS: ClassVar[list[Callable[[Program, str, int], Awaitable[object]]]] = [
         yield_once, yield_once, start, start, start_and_await, gather, cancel_one, await_future, finish_future,
         finish_future, locked, wait_event, put, get, time_out, shielded, call_soon, uncancel,
     ]  # fmt: skip

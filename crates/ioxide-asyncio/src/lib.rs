@@ -8,11 +8,10 @@ mod reprs;
 mod tasks;
 mod transports;
 
-use ioxide_cpython::methods::method0;
 use ioxide_cpython::module::{Module, definition};
 use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::Native;
-use ioxide_cpython::{Any, Result, value};
+use ioxide_cpython::{Result, value};
 
 fn fill(module: &Module<'_>) -> Result<()> {
     handles::initialize()?;
@@ -29,8 +28,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
         c"Server",
         &*ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"Server")?,
     )?;
-    module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)?;
-    module.add_function(method0(c"new_event_loop", |_module: &Any| event_loop::EventLoop::class().call0()))
+    module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)
 }
 
 /// The entry point that the interpreter calls on `import ioxide._ioxide`.

@@ -4,7 +4,6 @@
 //! A Rust function becomes a method by naming it: `method0(c"time", EventLoop::time)`. The function's own
 //! (zero-sized) type carries it into the C entry point, so there is no table and no indirection.
 
-use crate::names::names;
 use crate::object::{Any, Object, Raised, Result};
 use pyo3_ffi as ffi;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -268,21 +267,68 @@ impl<'a> Arguments<'a> {
         self.values.len() > self.positional
     }
 
-    /// For `f(*args, context=None)`: the value of `context`, no other keyword being allowed.
+    /// The arguments of `f(first, *args, context=None)` and its kin: the leading parameters, each given by position or
+    /// by name, what follows them, and the context. Fails: TypeError, in Python's words.
     #[inline]
-    pub fn only_context(&self, function: &str) -> Result<Option<&'a Any>> {
-        if !self.has_keywords() {
-            return Ok(None);
+    pub fn leading<const N: usize>(
+        &self,
+        function: &str,
+        names: [&'static str; N],
+        takes_context: bool,
+    ) -> Result<Leading<'a, N>> {
+        if !self.has_keywords()
+            && let Some((parameters, rest)) = self.positional().split_first_chunk()
+        {
+            return Ok(Leading { parameters: *parameters, rest, context: None });
+        }
+        self.leading_by_name(function, names, takes_context)
+    }
+
+    fn leading_by_name<const N: usize>(
+        &self,
+        function: &str,
+        names: [&'static str; N],
+        takes_context: bool,
+    ) -> Result<Leading<'a, N>> {
+        let mut given: [Option<&'a Any>; N] = [None; N];
+        let by_position = self.positional.min(N);
+        for (place, value) in given.iter_mut().zip(self.positional()) {
+            *place = Some(*value);
         }
         let mut context = None;
         for (name, value) in self.keywords() {
-            if !name.is(&names().context) && !name_is(name, "context") {
-                return Err(unexpected_keyword(function, name));
+            match names.iter().position(|parameter| name_is(name, parameter)) {
+                Some(index) if given[index].is_some() => return Err(multiple_values(function, names[index])),
+                Some(index) => given[index] = Some(value),
+                None if takes_context && name_is(name, "context") => {
+                    context = Some(value).filter(|value| !value.is_none());
+                }
+                None => return Err(unexpected_keyword(function, name)),
             }
-            context = Some(value).filter(|value| !value.is_none());
         }
-        Ok(context)
+        let mut parameters = [crate::none(); N];
+        for ((place, value), name) in parameters.iter_mut().zip(given).zip(names) {
+            *place = value.ok_or_else(|| missing_argument(function, name))?;
+        }
+        Ok(Leading { parameters, rest: &self.positional()[by_position..], context })
     }
+
+    /// The argument of `f(name)`, given by position or by name.
+    pub fn only(&self, function: &str, name: &'static str) -> Result<&'a Any> {
+        let Leading { parameters: [value], rest, .. } = self.leading(function, [name], false)?;
+        if rest.is_empty() {
+            return Ok(value);
+        }
+        let given = self.positional.to_string();
+        Err(Raised::type_error(&format!("{function}() takes 1 positional argument but {given} were given")))
+    }
+}
+
+/// What [`Arguments::leading`] finds.
+pub struct Leading<'a, const N: usize> {
+    pub parameters: [&'a Any; N],
+    pub rest: &'a [&'a Any],
+    pub context: Option<&'a Any>,
 }
 
 /// Calls `body` with the arguments of a tp_init or tp_new: a tuple and, maybe, a dictionary.
@@ -345,14 +391,16 @@ impl<const N: usize> Signature<N> {
         }
         for (name, value) in arguments.keywords() {
             match self.names.iter().position(|parameter| name_is(name, parameter)) {
-                Some(index) if bound[index].is_some() => return Err(self.twice(self.names[index])),
+                Some(index) if bound[index].is_some() => {
+                    return Err(multiple_values(self.function, self.names[index]));
+                }
                 Some(index) => bound[index] = Some(value),
                 None => other(name)?,
             }
         }
         for (index, name) in self.names.iter().enumerate().take(self.required) {
             if bound[index].is_none() {
-                return Err(self.missing(name));
+                return Err(missing_argument(self.function, name));
             }
         }
         Ok(bound)
@@ -367,16 +415,16 @@ impl<const N: usize> Signature<N> {
             if self.positional == 1 { "" } else { "s" },
         ))
     }
+}
 
-    #[cold]
-    fn twice(&self, name: &str) -> Raised {
-        Raised::type_error(&format!("{}() got multiple values for argument '{name}'", self.function))
-    }
+#[cold]
+fn multiple_values(function: &str, name: &str) -> Raised {
+    Raised::type_error(&format!("{function}() got multiple values for argument '{name}'"))
+}
 
-    #[cold]
-    fn missing(&self, name: &str) -> Raised {
-        Raised::type_error(&format!("{}() missing 1 required positional argument: '{name}'", self.function))
-    }
+#[cold]
+fn missing_argument(function: &str, name: &str) -> Raised {
+    Raised::type_error(&format!("{function}() missing 1 required positional argument: '{name}'"))
 }
 
 #[cold]

@@ -14,13 +14,6 @@ impl Module<'_> {
     pub fn add(&self, name: &CStr, value: &Any) -> Result<()> {
         self.0.set_attribute(&*crate::names::intern(&name.to_string_lossy())?, value)
     }
-
-    pub fn add_function(&self, definition: ffi::PyMethodDef) -> Result<()> {
-        // SAFETY: the name of a definition is a C string that lives forever.
-        let name = unsafe { CStr::from_ptr(definition.ml_name) };
-        let function = crate::types::FunctionDefinition::new(definition).bind(self.0)?;
-        self.add(name, &function)
-    }
 }
 
 /// What `PyInit__ioxide` returns: a module definition whose execution calls `fill`.

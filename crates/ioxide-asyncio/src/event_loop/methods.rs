@@ -1,7 +1,7 @@
 //! What Python sees of the loop: every native method by its name. The borrowed ones are in `borrowed`.
 
 use super::EventLoop;
-use ioxide_cpython::methods::{attribute, documented, getter, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, attribute, documented, getter, method, method0, method1};
 use ioxide_cpython::types::ShellDefinition;
 use ioxide_cpython::{Any, Raised, Result, imports};
 
@@ -24,7 +24,7 @@ pub fn definition() -> ShellDefinition {
             getter(c"_thread_id", EventLoop::thread_number),
             getter(c"_stopping", |this: &EventLoop| this.core().stopping.get()),
         ],
-        new: Some(method(c"__new__", |_owner: &Any, arguments: ioxide_cpython::methods::Arguments<'_>| {
+        new: Some(method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| {
             match arguments.positional() {
                 [class, ..] => EventLoop::create(class),
                 [] => Err(Raised::type_error("EventLoop.__new__(): not enough arguments")),
@@ -40,8 +40,10 @@ fn lifecycle() -> Vec<ioxide_cpython::methods::Definition> {
             c"run_forever($self, /)\n--\n\nRuns until stop() is called.",
         ),
         documented(
-            method1(c"run_until_complete", EventLoop::run_until_complete),
-            c"run_until_complete($self, future, /)\n--\n\nRuns until the future is done and returns its result.",
+            method(c"run_until_complete", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.run_until_complete(arguments.only("run_until_complete", "future")?)
+            }),
+            c"run_until_complete($self, future)\n--\n\nRuns until the future is done and returns its result.",
         ),
         documented(
             method0(c"stop", EventLoop::stop),
@@ -55,18 +57,18 @@ fn lifecycle() -> Vec<ioxide_cpython::methods::Definition> {
         ),
         documented(method0(c"get_debug", EventLoop::get_debug), c"get_debug($self, /)\n--\n\n"),
         documented(
-            method1(c"set_debug", EventLoop::set_debug),
-            c"set_debug($self, enabled, /)\n--\n\nTurns debug mode on or off.",
+            method(c"set_debug", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.set_debug(arguments.only("set_debug", "enabled")?)
+            }),
+            c"set_debug($self, enabled)\n--\n\nTurns debug mode on or off.",
         ),
         method0(c"_check_closed", EventLoop::check_closed),
         method0(c"_check_thread", EventLoop::check_thread),
         method0(c"__del__", EventLoop::finalize),
         method0(c"__repr__", EventLoop::show),
-        method(c"__setattr__", |this: &EventLoop, arguments: ioxide_cpython::methods::Arguments<'_>| {
-            match arguments.positional() {
-                [name, value] => this.set_attribute_noticed(name, value),
-                _ => Err(Raised::type_error("expected 2 arguments")),
-            }
+        method(c"__setattr__", |this: &EventLoop, arguments: Arguments<'_>| match arguments.positional() {
+            [name, value] => this.set_attribute_noticed(name, value),
+            _ => Err(Raised::type_error("expected 2 arguments")),
         }),
         method1(c"__delattr__", EventLoop::delete_attribute_noticed),
         method(c"add_signal_handler", EventLoop::add_signal_handler),
@@ -84,31 +86,33 @@ fn scheduling() -> Vec<ioxide_cpython::methods::Definition> {
         ),
         documented(
             method(c"call_soon", EventLoop::call_soon),
-            c"call_soon($self, callback, /, *args, context=None)\n--\n\nCalls the callback in the next turn.",
+            c"call_soon($self, callback, *args, context=None)\n--\n\nCalls the callback in the next turn.",
         ),
         documented(
             method(c"call_soon_threadsafe", EventLoop::call_soon_threadsafe),
-            c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
               call_soon() for other threads and for signal handlers.",
         ),
         documented(
             method(c"call_later", EventLoop::call_later),
-            c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+            c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
               Calls the callback `delay` seconds from now, never earlier.",
         ),
         documented(
             method(c"call_at", EventLoop::call_at),
-            c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+            c"call_at($self, when, callback, *args, context=None)\n--\n\n\
               Calls the callback when time() has reached `when`, never earlier.",
         ),
         documented(method0(c"create_future", EventLoop::create_future), c"create_future($self, /)\n--\n\n"),
         documented(
             method(c"create_task", EventLoop::create_task),
-            c"create_task($self, coro, /, **kwargs)\n--\n\nRuns the coroutine as a task.",
+            c"create_task($self, coro, **kwargs)\n--\n\nRuns the coroutine as a task.",
         ),
         documented(
-            method1(c"set_task_factory", EventLoop::set_task_factory),
-            c"set_task_factory($self, factory, /)\n--\n\n",
+            method(c"set_task_factory", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.set_task_factory(arguments.only("set_task_factory", "factory")?)
+            }),
+            c"set_task_factory($self, factory)\n--\n\n",
         ),
         documented(
             method0(c"get_task_factory", EventLoop::get_task_factory),
@@ -130,19 +134,23 @@ fn descriptors() -> Vec<ioxide_cpython::methods::Definition> {
     vec![
         documented(
             method(c"add_reader", EventLoop::add_reader),
-            c"add_reader($self, fd, callback, /, *args)\n--\n\nCalls the callback whenever fd is readable.",
+            c"add_reader($self, fd, callback, *args)\n--\n\nCalls the callback whenever fd is readable.",
         ),
         documented(
             method(c"add_writer", EventLoop::add_writer),
-            c"add_writer($self, fd, callback, /, *args)\n--\n\nCalls the callback whenever fd is writable.",
+            c"add_writer($self, fd, callback, *args)\n--\n\nCalls the callback whenever fd is writable.",
         ),
         documented(
-            method1(c"remove_reader", EventLoop::remove_reader),
-            c"remove_reader($self, fd, /)\n--\n\n",
+            method(c"remove_reader", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.remove_reader(arguments.only("remove_reader", "fd")?)
+            }),
+            c"remove_reader($self, fd)\n--\n\n",
         ),
         documented(
-            method1(c"remove_writer", EventLoop::remove_writer),
-            c"remove_writer($self, fd, /)\n--\n\n",
+            method(c"remove_writer", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.remove_writer(arguments.only("remove_writer", "fd")?)
+            }),
+            c"remove_writer($self, fd)\n--\n\n",
         ),
         method(c"_add_reader", EventLoop::add_reader_unchecked),
         method(c"_add_writer", EventLoop::add_writer_unchecked),

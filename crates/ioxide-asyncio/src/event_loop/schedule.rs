@@ -4,7 +4,7 @@ use super::{EventLoop, Ready, thread_id};
 use crate::futures;
 use crate::handles::{Handle, TimerHandle};
 use crate::tasks::{Task, TaskOptions};
-use ioxide_cpython::methods::{Arguments, given, name_is, unexpected_keyword};
+use ioxide_cpython::methods::{Arguments, Leading, given, name_is, unexpected_keyword};
 use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::Native;
 use ioxide_cpython::value::{dict, float, text, tuple};
@@ -23,10 +23,8 @@ impl EventLoop {
     /// `loop.call_soon(callback, *args, context=None)`
     #[inline]
     pub fn call_soon(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let callback_context = arguments.only_context("call_soon")?;
-        let Some((callback, rest)) = arguments.positional().split_first() else {
-            return Err(missing_callback("call_soon"));
-        };
+        let Leading { parameters: [callback], rest, context: callback_context } =
+            arguments.leading("call_soon", ["callback"], true)?;
         self.check_closed()?;
         if self.is_debug() {
             self.check_thread()?;
@@ -44,10 +42,8 @@ impl EventLoop {
 
     /// `loop.call_soon_threadsafe(callback, *args, context=None)`
     pub fn call_soon_threadsafe(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let callback_context = arguments.only_context("call_soon_threadsafe")?;
-        let Some((callback, rest)) = arguments.positional().split_first() else {
-            return Err(missing_callback("call_soon_threadsafe"));
-        };
+        let Leading { parameters: [callback], rest, context: callback_context } =
+            arguments.leading("call_soon_threadsafe", ["callback"], true)?;
         self.check_closed()?;
         if self.is_debug() {
             check_callback(callback, "call_soon_threadsafe")?;
@@ -82,17 +78,15 @@ impl EventLoop {
 
     /// `loop.call_later(delay, callback, *args, context=None)`; `delay` in seconds.
     pub fn call_later(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let [delay, callback, rest @ ..] = arguments.positional() else {
-            return Err(missing_callback("call_later"));
-        };
+        let Leading { parameters: [delay, callback], rest, context: callback_context } =
+            arguments.leading("call_later", ["delay", "callback"], true)?;
         if delay.is_none() {
             return Err(Raised::type_error("delay must not be None"));
         }
         let overrides = self.core().overrides.get();
         if overrides.call_at || overrides.time {
-            return self.call_later_by_methods(delay, callback, rest, arguments);
+            return self.call_later_by_methods(delay, callback, rest, callback_context);
         }
-        let callback_context = arguments.only_context("call_later")?;
         let when = MonotonicTime::now().as_seconds() + delay.to_f64()?;
         self.schedule_timer("call_later", when, callback, rest, callback_context)
     }
@@ -103,12 +97,12 @@ impl EventLoop {
         delay: &Any,
         callback: &Any,
         rest: &[&Any],
-        arguments: Arguments<'_>,
+        callback_context: Option<&Any>,
     ) -> Result<Object> {
         let when = float(self.call_method0(&names().time)?.to_f64()? + delay.to_f64()?)?;
         let mut all = vec![&*when, callback];
         all.extend_from_slice(rest);
-        match arguments.only_context("call_later")? {
+        match callback_context {
             Some(callback_context) => {
                 all.push(callback_context);
                 self.call_method_keywords(&names().call_at, &all, &imports().names_context)
@@ -119,13 +113,11 @@ impl EventLoop {
 
     /// `loop.call_at(when, callback, *args, context=None)`; `when` in seconds of `loop.time()`.
     pub fn call_at(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let [when, callback, rest @ ..] = arguments.positional() else {
-            return Err(missing_callback("call_at"));
-        };
+        let Leading { parameters: [when, callback], rest, context: callback_context } =
+            arguments.leading("call_at", ["when", "callback"], true)?;
         if when.is_none() {
             return Err(Raised::type_error("when cannot be None"));
         }
-        let callback_context = arguments.only_context("call_at")?;
         self.schedule_timer("call_at", when.to_f64()?, callback, rest, callback_context)
     }
 
@@ -192,9 +184,7 @@ impl EventLoop {
 
     /// `loop.create_task(coro, **kwargs)`; what the keywords are depends on the Python version.
     pub fn create_task(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let [coroutine] = arguments.positional() else {
-            return Err(Raised::type_error("create_task() takes exactly 1 positional argument"));
-        };
+        let coroutine = coroutine_of(arguments)?;
         self.check_closed()?;
         if let Some(factory) = self.core().task_factory.get_object() {
             return self.create_task_by_factory(&factory, coroutine, arguments);
@@ -207,7 +197,7 @@ impl EventLoop {
                 options.context = given(Some(value));
             } else if name_is(name, "eager_start") && SCHEDULING.get().forwards_keywords {
                 options.eager_start = value.is_true()?;
-            } else {
+            } else if !name_is(name, "coro") {
                 return Err(unexpected_keyword("create_task", name));
             }
         }
@@ -224,6 +214,9 @@ impl EventLoop {
         let keywords = dict()?;
         let mut name = None;
         for (keyword, value) in arguments.keywords() {
+            if name_is(keyword, "coro") {
+                continue;
+            }
             if SCHEDULING.get().forwards_keywords {
                 keywords.dict_set(keyword, value)?;
             } else if name_is(keyword, "name") {
@@ -270,6 +263,19 @@ impl EventLoop {
     }
 }
 
+/// The coroutine that `create_task` is given, by position or by name. Fails: TypeError.
+fn coroutine_of<'a>(arguments: Arguments<'a>) -> Result<&'a Any> {
+    match arguments.positional() {
+        [coroutine] => Ok(coroutine),
+        [] => {
+            arguments.keywords().find_map(|(name, value)| name_is(name, "coro").then_some(value)).ok_or_else(
+                || Raised::type_error("create_task() missing 1 required positional argument: 'coro'"),
+            )
+        }
+        _ => Err(Raised::type_error("create_task() takes 1 positional argument")),
+    }
+}
+
 /// What this Python's asyncio does about scheduling.
 struct Scheduling {
     /// Whether `create_task` forwards all keywords to the task or its factory (3.13.3 and later).
@@ -309,11 +315,6 @@ fn drop_last_frame(handle: &Any) -> Result<()> {
         traceback.call_method0(&names().pop)?;
     }
     Ok(())
-}
-
-#[cold]
-fn missing_callback(function: &str) -> Raised {
-    Raised::type_error(&format!("{function}() missing 1 required positional argument: 'callback'"))
 }
 
 /// Debug mode: refuses coroutines and what cannot be called.

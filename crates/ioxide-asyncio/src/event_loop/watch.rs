@@ -13,7 +13,7 @@ use super::sock::Operation;
 use crate::handles::Handle;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::gc::Visitor;
-use ioxide_cpython::methods::Arguments;
+use ioxide_cpython::methods::{Arguments, Leading, name_is};
 use ioxide_cpython::types::Native;
 use ioxide_cpython::value::weak_reference;
 use ioxide_cpython::{Any, Object, Raised, Result, names};
@@ -292,14 +292,8 @@ impl EventLoop {
     }
 
     fn add_watcher(&self, direction: Direction, function: &str, arguments: Arguments<'_>) -> Result<Object> {
-        let [descriptor, callback, rest @ ..] = arguments.positional() else {
-            return Err(Raised::type_error(&format!(
-                "{function}() missing required arguments: 'fd' and 'callback'"
-            )));
-        };
-        if arguments.has_keywords() {
-            return Err(Raised::type_error(&format!("{function}() takes no keyword arguments")));
-        }
+        let Leading { parameters: [descriptor, callback], rest, .. } =
+            arguments.leading(function, ["fd", "callback"], false)?;
         self.check_closed()?;
         let fd = descriptor_of(descriptor)?;
         let handle = Handle::create(self, callback, rest, None)?;
@@ -363,7 +357,8 @@ impl EventLoop {
     }
 
     fn check_first_not_in_use(&self, arguments: Arguments<'_>) -> Result<()> {
-        match arguments.positional().first() {
+        let by_name = || arguments.keywords().find_map(|(name, value)| name_is(name, "fd").then_some(value));
+        match arguments.positional().first().copied().or_else(by_name) {
             Some(descriptor) => self.check_not_in_use(descriptor),
             None => Ok(()),
         }

@@ -266,25 +266,7 @@ def test_tasks_are_seen_from_another_thread(loop: Loop) -> None:
     loop.run_until_complete(task)
     [(current, every)] = seen
     assert every == {task}
-    if sys.version_info < (3, 14):  # the current task belongs to its thread from 3.14 on, and there asyncio says what is right
-        assert current is task
-    else:
-        assert current is asyncios_answer_from_another_thread()
-
-
-def asyncios_answer_from_another_thread() -> Any:
-    """What asyncio's own current_task(loop) says in a thread that does not run the loop: None, or the task."""
-    seen: list[Any] = []
-
-    async def main() -> None:
-        thread = threading.Thread(target=lambda: seen.append(asyncio.current_task(loop)))
-        thread.start()
-        thread.join()
-
-    loop = asyncio.SelectorEventLoop()
-    loop.run_until_complete(main())
-    loop.close()
-    return seen[0]
+    assert current is task
 
 
 @needs_eager_start

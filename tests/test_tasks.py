@@ -284,7 +284,9 @@ def test_eager_tasks_are_seen(loop: Loop, task_class: type[asyncio.Task[Any]]) -
         this = asyncio.current_task()
         task = task_class(eager(), loop=loop, eager_start=True)  # type: ignore[call-arg]
         assert asyncio.current_task() is this
-        assert task.done() and task.result() == "finished" and task.get_coro() is None
+        assert task.done() and task.result() == "finished"
+        if task_class is ioxide.Task or sys.version_info >= (3, 13):  # asyncio's own crashes here on 3.12.1
+            assert task.get_coro() is None
         assert seen == [(task, {this, task}), {this, task}]
         assert asyncio.all_tasks() == {this}
 

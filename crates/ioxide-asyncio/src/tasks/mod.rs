@@ -86,6 +86,9 @@ pub fn initialize() -> Result<()> {
                 }),
                 method(c"cancel", Task::cancel),
                 method0(c"get_name", Task::get_name),
+                // Inherited, it would crash on 3.12.1 for a task that an eager start has finished: there asyncio takes
+                // the coroutine for granted.
+                method0(c"get_coro", |this: &Task| this.coroutine.get_or_none()),
             ])
             .attributes(vec![getter(c"_callbacks", |this: &Task| futures::callbacks(this))])
             .create(&[base, Future::class().get().as_any()])?,

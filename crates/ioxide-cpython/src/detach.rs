@@ -16,17 +16,3 @@ pub fn without_gil<T, F: Send + FnOnce() -> T>(body: F) -> T {
     let _reattach = Reattach(unsafe { ffi::PyEval_SaveThread() });
     body()
 }
-
-/// Runs `body` with the GIL on a thread that the interpreter may not know yet.
-pub fn with_gil<T>(body: impl FnOnce() -> T) -> T {
-    struct Release(ffi::PyGILState_STATE);
-    impl Drop for Release {
-        fn drop(&mut self) {
-            // SAFETY: paired with the call below, on the same thread.
-            unsafe { ffi::PyGILState_Release(self.0) }
-        }
-    }
-    // SAFETY: the interpreter is initialised: it loaded this extension.
-    let _release = Release(unsafe { ffi::PyGILState_Ensure() });
-    body()
-}

@@ -42,11 +42,6 @@ impl Raised {
         Raised::new(builtin(Builtin::RuntimeError), message)
     }
 
-    #[cold]
-    pub fn memory_error() -> Raised {
-        Raised::empty(builtin(Builtin::MemoryError))
-    }
-
     /// Raises an exception instance.
     #[cold]
     pub fn exception(instance: Object) -> Raised {

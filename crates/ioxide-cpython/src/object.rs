@@ -91,12 +91,6 @@ impl Any {
         // SAFETY: an object keeps its type alive.
         unsafe { Any::from_ptr(self.type_ptr().cast()) }
     }
-
-    #[inline(always)]
-    pub fn refcount(&self) -> isize {
-        // SAFETY: O1, O2.
-        unsafe { ffi::Py_REFCNT(self.as_ptr()) }
-    }
 }
 
 impl Object {

@@ -93,11 +93,6 @@ impl Any {
         unsafe { ffi::PyTuple_Check(self.as_ptr()) == 1 }
     }
 
-    pub fn is_list(&self) -> bool {
-        // SAFETY: O2.
-        unsafe { ffi::PyList_Check(self.as_ptr()) == 1 }
-    }
-
     pub fn is_exception(&self) -> bool {
         // SAFETY: O2.
         unsafe { ffi::PyExceptionInstance_Check(self.as_ptr()) == 1 }
@@ -131,20 +126,6 @@ impl Any {
             let tuple = self.as_ptr().cast::<ffi::PyTupleObject>();
             let size = ffi::PyTuple_GET_SIZE(self.as_ptr()) as usize;
             std::slice::from_raw_parts((&raw const (*tuple).ob_item).cast(), size)
-        }
-    }
-
-    pub fn list_len(&self) -> usize {
-        // SAFETY: O2; a list, by the caller's check.
-        unsafe { ffi::PyList_Size(self.as_ptr()).max(0) as usize }
-    }
-
-    /// `list[index]`. Fails: IndexError, SystemError where this is no list.
-    pub fn list_item(&self, index: usize) -> Result<Object> {
-        // SAFETY: O1, O2; the item is borrowed from the list and taken at once.
-        unsafe {
-            let item = ffi::PyList_GetItem(self.as_ptr(), index as _);
-            Any::from_ptr_or_none(item).map(Any::to_object).ok_or_else(|| Raised::assume())
         }
     }
 

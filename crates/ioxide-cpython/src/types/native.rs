@@ -180,19 +180,6 @@ impl NativeClass {
         unsafe { self.slot(ffi::Py_tp_dealloc, entry_drop::<T> as *mut c_void) }
     }
 
-    /// Frees instances by a function of the class's own, which follows CPython's rules for tp_dealloc:
-    /// finalizer, untrack, weak references, fields, memory, reference to the class.
-    pub fn freed_by<T: Native, F: Fn(*mut T) + Copy + 'static>(self, _function: F) -> NativeClass {
-        unsafe extern "C" fn entry<T: Native, F: Fn(*mut T) + Copy>(this: *mut ffi::PyObject) {
-            guard((), || {
-                conjure::<F>()(this.cast());
-                Ok(())
-            });
-        }
-        // SAFETY: the signature of destructor.
-        unsafe { self.slot(ffi::Py_tp_dealloc, entry::<T, F> as *mut c_void) }
-    }
-
     /// Called once before an instance dies (`__del__`).
     pub fn finalized<T: Native, F: Fn(&T) + Copy + 'static>(self, _function: F) -> NativeClass {
         unsafe extern "C" fn entry<T: Native, F: Fn(&T) + Copy>(this: *mut ffi::PyObject) {

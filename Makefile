@@ -37,9 +37,10 @@ test-rust: ## tests of the crates that know no Python
 test-python: $(venv)/.installed-test ## tests/: each on asyncio and on ioxide, and the programs of others
 	$(python) -m pytest $(PYTEST_ARGUMENTS)
 
-conformance: $(venv)/.installed-test ## the interpreter's own test_asyncio, on ioxide
+conformance: $(venv)/.installed-test ## the interpreter's own test_asyncio, on ioxide's loop and with its names
 	$(python) -m pytest --quiet tests/cpython/test_harness.py
 	$(python) tests/cpython/run.py --loop ioxide $(CONFORMANCE_ARGUMENTS)
+	$(python) tests/cpython/run.py --loop ioxide --mode names $(CONFORMANCE_ARGUMENTS)
 
 bench: $(venv)/.installed-bench ## speed beside asyncio and uvloop; see benches/
 	$(python) benches/tasks.py $(BENCH_ARGUMENTS)
@@ -55,7 +56,7 @@ lint: $(venv)/.installed-lint ## formatting and lints, Rust and Python
 
 typing: $(venv)/.installed-lint ## types of the package, and its stubs against the built module
 	$(python) -m mypy
-	$(python) -m mypy.stubtest ioxide
+	$(python) -m mypy.stubtest ioxide --allowlist tests/typing/stubtest-allowlist.txt
 
 build: $(venv)/.installed ## build the release wheel and install it into .venv/<version>
 

@@ -2,12 +2,14 @@
 
 What it is: the names a program imports. `import ioxide as asyncio` works too: every name of asyncio
 that ioxide does not bring itself is asyncio's own object.
-What it leaves to others: everything that runs is in `ioxide._ioxide`; changing asyncio itself is
-`ioxide.install`; the command line is `ioxide.cli`.
+What it leaves to others: everything that runs is in `ioxide._ioxide`, which of its names are
+asyncio's is `ioxide.native_names`; changing asyncio itself is `ioxide.install`; the command line is
+`ioxide.cli`.
 
 Invariants
 P1. Importing this package changes nothing: no asyncio attribute, no policy, no hook.
 P2. A name of asyncio is looked up when it is asked for, so its deprecation warnings are asyncio's.
+P3. A native name is native here whether or not it stands in asyncio.
 """
 
 from __future__ import annotations
@@ -15,25 +17,28 @@ from __future__ import annotations
 import asyncio as _asyncio
 from typing import Any as _Any
 
-from ioxide._ioxide import EventLoop, Future, Handle, Server, Task, TimerHandle, __version__
+# Everything public in there is one of ioxide's names, and the stub says which they are.
+from ioxide._ioxide import *  # noqa: F403
+from ioxide._ioxide import __version__
+from ioxide.events import new_event_loop
 from ioxide.install import install, uninstall
-from ioxide.runners import Runner, new_event_loop, run
+from ioxide.native_names import NATIVE as _NATIVE
+from ioxide.runners import Runner, run
 
 # EventLoopPolicy is absent on purpose: `from ioxide import *` must not warn on 3.14 and later.
-__all__ = (
+__all__ = [
     "EventLoop",
-    "Future",
     "Handle",
     "Runner",
     "Server",
-    "Task",
     "TimerHandle",
     "__version__",
     "install",
     "new_event_loop",
     "run",
     "uninstall",
-)
+]
+__all__ += [_name for _names in _NATIVE.values() for _name in _names]
 
 
 def __getattr__(name: str) -> _Any:

@@ -1,4 +1,4 @@
-"""The `ioxide` command: `ioxide run [--debug] script.py [args…]` and `ioxide run -m module [args…]`.
+"""The `ioxide` command: `ioxide run [options] script.py [args…]` and `ioxide run [options] -m module [args…]`.
 
 What it is: `python script.py` and `python -m module`, with ioxide installed before the program's
 first line. What it leaves to others: `ioxide.install` and `ioxide.hosts` make the loop ioxide's;
@@ -26,16 +26,17 @@ import ioxide
 from ioxide.hosts import watch_imports
 
 USAGE = """\
-usage: ioxide run [--debug] script.py [arguments ...]
-       ioxide run [--debug] -m module [arguments ...]
+usage: ioxide run [options] script.py [arguments ...]
+       ioxide run [options] -m module [arguments ...]
        ioxide --help | --version
 
 Run an asyncio program on ioxide, as `python script.py` would run it.
 
-  --debug     asyncio's debug mode, as with PYTHONASYNCIODEBUG=1
-  -m module   run a module or a package, as with `python -m`
-  --help      show this text
-  --version   show the versions of ioxide and of Python
+  --debug           asyncio's debug mode, as with PYTHONASYNCIODEBUG=1
+  --no-accelerate   the event loop alone: asyncio keeps its own classes and functions
+  -m module         run a module or a package, as with `python -m`
+  --help            show this text
+  --version         show the versions of ioxide and of Python
 
 `python -m ioxide ...` is the same command for an interpreter of your choice.
 """
@@ -52,6 +53,7 @@ class _Program(NamedTuple):
     is_module: bool
     arguments: list[str]
     debug: bool
+    accelerate: bool
 
 
 class _UsageError(Exception):
@@ -85,7 +87,7 @@ def _parse(arguments: list[str]) -> _Program | None:
         raise _UsageError("a command is needed")
     if arguments[0] != "run":
         raise _UsageError(f"unknown command {arguments[0]!r}")
-    debug = False
+    debug, accelerate = False, True
     rest = arguments[1:]
     while rest:
         option, *rest = rest
@@ -93,14 +95,16 @@ def _parse(arguments: list[str]) -> _Program | None:
             return None
         if option == "--debug":
             debug = True
+        elif option == "--no-accelerate":
+            accelerate = False
         elif option == "-m":
             if not rest:
                 raise _UsageError("argument expected for the -m option")
-            return _Program(rest[0], True, rest[1:], debug)
+            return _Program(rest[0], True, rest[1:], debug, accelerate)
         elif option.startswith("-"):
             raise _UsageError(f"unknown option {option!r}")
         else:
-            return _Program(option, False, rest, debug)
+            return _Program(option, False, rest, debug, accelerate)
     raise _UsageError("a script or -m module is needed")
 
 
@@ -109,7 +113,7 @@ def _run(program: _Program) -> int | None:
         # asyncio reads the variable whenever a loop is made; child processes inherit it, as they do
         # from a shell.
         os.environ["PYTHONASYNCIODEBUG"] = "1"
-    ioxide.install()
+    ioxide.install(accelerate=program.accelerate)
     watch_imports()
     if not program.is_module and pkgutil.get_importer(program.target) is None:
         return _run_script(program)

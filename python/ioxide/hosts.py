@@ -20,7 +20,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from ioxide.runners import new_event_loop
+from ioxide.events import new_event_loop
 
 
 def uvicorn_loop_factory(

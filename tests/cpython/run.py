@@ -54,6 +54,24 @@ MODULES = [
     "test_free_threading",
     "test_graph",
 ]
+# What mode `names` runs unless modules are named: the tests of what ioxide brings in place of asyncio's.
+MODULES_OF_NAMES = [
+    "test_tasks",
+    "test_futures",
+    "test_locks",
+    "test_queues",
+    "test_taskgroups",
+    "test_timeouts",
+    "test_waitfor",
+    "test_streams",
+    "test_staggered",
+    "test_runners",
+    "test_threads",
+    "test_pep492",
+    "test_graph",
+    "test_eager_task_factory",
+    "test_free_threading",
+]
 
 
 @dataclass
@@ -300,7 +318,8 @@ def main() -> int:
         print(f"this Python has no test.test_asyncio: {sys.executable}", file=sys.stderr)
         return 2
     asked = [name.strip() for name in arguments.modules.split(",") if name.strip()]
-    modules = [name for name in asked or MODULES if importlib.util.find_spec(f"test.test_asyncio.{name}")]
+    usual = MODULES_OF_NAMES if arguments.mode == "names" else MODULES
+    modules = [name for name in asked or usual if importlib.util.find_spec(f"test.test_asyncio.{name}")]
     if asked and modules != asked:
         print(f"no such module: {', '.join(sorted(set(asked) - set(modules)))}", file=sys.stderr)
         return 2

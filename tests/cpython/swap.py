@@ -27,12 +27,11 @@ from unittest import mock
 import clock
 import edits
 
-# ioxide's name -> the private names of asyncio that mean the same thing. In mode `names` asyncio's object of that name
-# is replaced by identity in asyncio and all its submodules; the private names are replaced in both modes, because
-# test_asyncio's parameterised C tests take their classes from them. A later native name is one more row here.
-NAMES: dict[str, tuple[str, ...]] = {
-    "Future": ("asyncio.futures._CFuture",),
-    "Task": ("asyncio.tasks._CTask",),
+# Private names of asyncio -> what takes their place in both modes: test_asyncio's parameterised C tests take their classes
+# and functions from them. What mode `names` replaces besides is ioxide.native_names' business.
+PRIVATE_NAMES: dict[str, str] = {
+    "asyncio.futures._CFuture": "Future",
+    "asyncio.tasks._CTask": "Task",
 }
 LOOPS = {"ioxide": ("ioxide", "EventLoop"), "uvloop": ("uvloop", "Loop"), "stdlib": ("asyncio", "SelectorEventLoop")}
 
@@ -95,15 +94,13 @@ def _replace_loops(source: LoopSource) -> None:
 
 def _replace_names(mode: str) -> None:
     ioxide = importlib.import_module("ioxide")
-    for name, private_names in NAMES.items():
-        native = getattr(ioxide, name)
-        if mode == "names":
-            _replace_everywhere(getattr(asyncio, name), native)
-        for private in private_names:
-            module, _, attribute = private.rpartition(".")
-            if not hasattr(importlib.import_module(module), attribute):
-                raise RuntimeError(f"{private} does not exist in this Python: the table NAMES needs a row per version")
-            setattr(importlib.import_module(module), attribute, native)
+    if mode == "names":
+        importlib.import_module("ioxide.install").native_names.place()
+    for private, name in PRIVATE_NAMES.items():
+        module, _, attribute = private.rpartition(".")
+        if not hasattr(importlib.import_module(module), attribute):
+            raise RuntimeError(f"{private} does not exist in this Python: PRIVATE_NAMES needs a row per version")
+        setattr(importlib.import_module(module), attribute, getattr(ioxide, name))
 
 
 def _report_foreign_turns(source: LoopSource, report: Callable[[str], None]) -> None:

@@ -1,0 +1,18 @@
+"""The names that `ioxide._ioxide` brings in place of asyncio's: the one table of them.
+
+What it is: asyncio's submodule -> the names it defines that are native. A new native name is one more word here, its
+class or function in `ioxide._ioxide`, and its stub; `import ioxide`, `ioxide.install` and the conformance harness read
+the table. What it leaves to others: putting the names into asyncio is `ioxide.install`.
+
+Invariants
+N1. Only names that a program can gain from. Handle and TimerHandle are absent on purpose: a loop makes its own, nobody
+    else does, and a foreign loop must go on making asyncio's.
+N2. A name that the running asyncio does not have (Queue's QueueShutDown before 3.13) is offered by `ioxide` only.
+"""
+
+from __future__ import annotations
+
+NATIVE: dict[str, tuple[str, ...]] = {
+    "futures": ("Future",),
+    "tasks": ("Task",),
+}

@@ -5,6 +5,7 @@
 //! | mod | the class, the native state, its transitions |
 //! | opening | `_make_socket_transport` |
 //! | reading, writing, flow_control, closing | what the names say |
+//! | receiver | native protocols, which take bytes without a bytes object |
 //! | methods | what Python sees |
 //!
 //! Invariants:
@@ -19,9 +20,11 @@ mod flow_control;
 mod methods;
 mod opening;
 mod reading;
+mod receiver;
 mod writing;
 
 pub use opening::make_socket_transport;
+pub use receiver::NativeReceiver;
 
 use self::flow_control::FlowControl;
 use crate::event_loop::{Direction, EventLoop};
@@ -42,12 +45,14 @@ use std::os::fd::RawFd;
 pub struct SocketTransport(Any);
 
 /// How received bytes reach the protocol.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Delivery {
     /// `data_received(bytes)`
     Data,
     /// `get_buffer(-1)`, `buffer_updated(count)`
     Buffer,
+    /// The bytes themselves.
+    Native(&'static NativeReceiver),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! How a transport begins: `loop._make_socket_transport`.
 
+use super::receiver::receiver_of;
 use super::{Delivery, SOCKET_TRANSPORT, SocketTransport, StreamCore};
 use crate::event_loop::EventLoop;
 use ioxide_cpython::call::import;
@@ -121,10 +122,10 @@ impl SocketTransport {
     /// `transport.set_protocol(protocol)`
     pub(super) fn set_protocol(&self, protocol: &Any) -> Result<()> {
         let core = self.core();
-        let delivery = if protocol.is_instance(&imports().BufferedProtocol)? {
-            Delivery::Buffer
-        } else {
-            Delivery::Data
+        let delivery = match receiver_of(protocol) {
+            Some(receiver) => Delivery::Native(receiver),
+            None if protocol.is_instance(&imports().BufferedProtocol)? => Delivery::Buffer,
+            None => Delivery::Data,
         };
         // What the old protocol wrote may have to pause it.
         self.send_pending()?;

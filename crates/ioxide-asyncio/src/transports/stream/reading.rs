@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what the protocol writes in answer (`writing`), the end of the connection (`closing`).
 
-use super::{Delivery, Reading, SocketTransport, Writing};
+use super::{Delivery, NativeReceiver, Reading, SocketTransport, Writing};
 use crate::event_loop::{Direction, Watcher};
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::exception::{raise_os_error, type_name};
@@ -84,7 +84,10 @@ impl SocketTransport {
         // get_buffer() may set another protocol; what was begun is ended.
         let delivery = self.core().delivery.get();
         let received = match delivery {
-            Delivery::Data => self.receive_data(),
+            Delivery::Native(receiver) if self.core().max_size.get() == DEFAULT_CAPACITY => {
+                return self.receive_native(receiver);
+            }
+            Delivery::Data | Delivery::Native(_) => self.receive_data(),
             Delivery::Buffer => self.receive_into_buffer(),
         };
         match received {
@@ -93,9 +96,25 @@ impl SocketTransport {
             Ok(Some(Received::Some(data))) => match delivery {
                 Delivery::Data => self.deliver_data(&data),
                 Delivery::Buffer => self.deliver_count(&data),
+                Delivery::Native(receiver) => self.deliver_native(receiver, data.bytes().unwrap_or(&[])),
             },
             Err(raised) => self.fail(raised, READ_ERROR),
         }
+    }
+
+    /// Receives into the loop's buffer, which is the protocol's to read until it returns (N2).
+    fn receive_native(&self, receiver: &NativeReceiver) -> Result<()> {
+        let Some(event_loop) = self.event_loop() else { return Ok(()) };
+        let mut buffer = event_loop.read_buffer().take();
+        let received = self.socket().and_then(|socket| unless_nothing(buffer.receive(socket)));
+        let outcome = match received {
+            Ok(None) => Ok(()),
+            Ok(Some([])) => self.on_end_of_stream(),
+            Ok(Some(data)) => self.deliver_native(receiver, data),
+            Err(raised) => self.fail(raised, READ_ERROR),
+        };
+        drop(event_loop.read_buffer().replace(buffer));
+        outcome
     }
 
     /// Receives into the loop's buffer and copies: most messages are short.
@@ -170,7 +189,11 @@ impl SocketTransport {
 
     /// Calls the protocol and sends at once what it wrote meanwhile. `None` where it failed, which closes.
     /// Fails: KeyboardInterrupt, SystemExit.
-    fn deliver(&self, call: impl FnOnce(&Any) -> Result<Object>, failure: &str) -> Result<Option<Object>> {
+    pub(super) fn deliver<T>(
+        &self,
+        call: impl FnOnce(&Any) -> Result<T>,
+        failure: &str,
+    ) -> Result<Option<T>> {
         let core = self.core();
         let protocol = core.protocol.get_object();
         if core.writing.get() == Writing::Idle {

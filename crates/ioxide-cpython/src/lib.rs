@@ -6,7 +6,8 @@
 //! | object | `Any`, `Object`, `Slot`, `Raised`: references, fields, errors |
 //! | call, value, buffer | calling Python, converting values, bytes-like objects |
 //! | exception | raising, taking, reporting |
-//! | methods, types, freelist, gc | Rust functions as methods, Rust structs as classes, garbage collection |
+//! | methods, functions | Rust functions as methods, as coroutine functions and as functions of a module |
+//! | types, freelist, gc | Rust structs as classes, garbage collection |
 //! | coroutine, context, current | awaiting both ways, contextvars, the running loop and the current task |
 //! | names, imports, once | interned names, imported objects, set once |
 //! | detach | the GIL given back and taken |
@@ -22,6 +23,7 @@ pub mod current;
 pub mod detach;
 pub mod exception;
 pub mod freelist;
+pub mod functions;
 pub mod gc;
 pub mod imports;
 pub mod methods;

@@ -171,7 +171,11 @@ pub fn method<T: Receiver, R: Returned, F: Fn(&T, Arguments<'_>) -> R + Copy + '
     )
 }
 
-fn definition(name: &'static CStr, pointer: ffi::PyMethodDefPointer, flags: c_int) -> ffi::PyMethodDef {
+pub(crate) fn definition(
+    name: &'static CStr,
+    pointer: ffi::PyMethodDefPointer,
+    flags: c_int,
+) -> ffi::PyMethodDef {
     ffi::PyMethodDef { ml_name: name.as_ptr(), ml_meth: pointer, ml_flags: flags, ml_doc: std::ptr::null() }
 }
 
@@ -236,7 +240,7 @@ impl<'a> Arguments<'a> {
     /// # Safety
     /// The vectorcall convention.
     #[inline(always)]
-    unsafe fn from_vectorcall(
+    pub(crate) unsafe fn from_vectorcall(
         values: *const *mut ffi::PyObject,
         positional: usize,
         names: *mut ffi::PyObject,

@@ -2,7 +2,7 @@
 //!
 //! One interpreter a process: the tables are statics. A second interpreter that imports ioxide gets an ImportError.
 
-use crate::methods::{conjure, guard};
+use crate::methods::{Definition, conjure, guard};
 use crate::object::{Any, Result};
 use pyo3_ffi as ffi;
 use std::ffi::{CStr, c_int, c_void};
@@ -13,6 +13,13 @@ pub struct Module<'a>(&'a Any);
 impl Module<'_> {
     pub fn add(&self, name: &CStr, value: &Any) -> Result<()> {
         self.0.set_attribute(&*crate::names::intern(&name.to_string_lossy())?, value)
+    }
+
+    /// Adds a function that `functions::function` or `functions::coroutine_function` declares.
+    pub fn add_function(&self, definition: Definition) -> Result<()> {
+        // SAFETY: names of definitions are literals.
+        let name = unsafe { CStr::from_ptr(definition.ml_name) };
+        self.add(name, &*crate::functions::create_function(definition)?)
     }
 }
 
@@ -62,6 +69,7 @@ pub fn definition<F: Fn(&Module<'_>) -> Result<()> + Copy>(
 fn initialize() -> Result<()> {
     crate::names::initialize()?;
     crate::imports::initialize()?;
+    crate::functions::initialize()?;
     crate::current::initialize()?;
     crate::task_registry::initialize()?;
     crate::coroutine::initialize()

@@ -1,6 +1,7 @@
 //! What Python sees of the loop: every native method by its name. The borrowed ones are in `borrowed`.
 
 use super::EventLoop;
+use ioxide_cpython::functions::coroutine_method;
 use ioxide_cpython::methods::{Arguments, attribute, documented, getter, method, method0, method1};
 use ioxide_cpython::types::ShellDefinition;
 use ioxide_cpython::{Any, Raised, Result, imports};
@@ -9,6 +10,7 @@ pub fn definition() -> ShellDefinition {
     let mut methods = lifecycle();
     methods.extend(scheduling());
     methods.extend(descriptors());
+    methods.extend(sockets());
     ShellDefinition {
         name: c"EventLoop",
         bases: vec![imports().AbstractEventLoop.clone()],
@@ -120,11 +122,11 @@ fn scheduling() -> Vec<ioxide_cpython::methods::Definition> {
         ),
         method1(c"_timer_handle_cancelled", EventLoop::timer_handle_cancelled),
         documented(
-            method(c"getaddrinfo", EventLoop::getaddrinfo),
+            coroutine_method(c"getaddrinfo", EventLoop::getaddrinfo),
             c"getaddrinfo($self, host, port, *, family=0, type=0, proto=0, flags=0)\n--\n\n",
         ),
         documented(
-            method(c"getnameinfo", EventLoop::getnameinfo),
+            coroutine_method(c"getnameinfo", EventLoop::getnameinfo),
             c"getnameinfo($self, sockaddr, flags=0)\n--\n\n",
         ),
     ]
@@ -157,34 +159,45 @@ fn descriptors() -> Vec<ioxide_cpython::methods::Definition> {
         method1(c"_remove_reader", EventLoop::remove_reader_unchecked),
         method1(c"_remove_writer", EventLoop::remove_writer_unchecked),
         method1(c"_ensure_fd_no_transport", EventLoop::check_not_in_use),
-        documented(method(c"sock_recv", EventLoop::sock_recv), c"sock_recv($self, sock, n)\n--\n\n"),
+        method1(c"_stop_serving", EventLoop::stop_serving),
+        method(c"_make_socket_transport", crate::transports::make_socket_transport),
+    ]
+}
+
+fn sockets() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
         documented(
-            method(c"sock_recv_into", EventLoop::sock_recv_into),
+            coroutine_method(c"sock_recv", EventLoop::sock_recv),
+            c"sock_recv($self, sock, n)\n--\n\n",
+        ),
+        documented(
+            coroutine_method(c"sock_recv_into", EventLoop::sock_recv_into),
             c"sock_recv_into($self, sock, buf)\n--\n\n",
         ),
         documented(
-            method(c"sock_recvfrom", EventLoop::sock_recvfrom),
+            coroutine_method(c"sock_recvfrom", EventLoop::sock_recvfrom),
             c"sock_recvfrom($self, sock, bufsize)\n--\n\n",
         ),
         documented(
-            method(c"sock_recvfrom_into", EventLoop::sock_recvfrom_into),
+            coroutine_method(c"sock_recvfrom_into", EventLoop::sock_recvfrom_into),
             c"sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n",
         ),
         documented(
-            method(c"sock_sendall", EventLoop::sock_sendall),
+            coroutine_method(c"sock_sendall", EventLoop::sock_sendall),
             c"sock_sendall($self, sock, data)\n--\n\n",
         ),
         documented(
-            method(c"sock_sendto", EventLoop::sock_sendto),
+            coroutine_method(c"sock_sendto", EventLoop::sock_sendto),
             c"sock_sendto($self, sock, data, address)\n--\n\n",
         ),
-        documented(method(c"sock_accept", EventLoop::sock_accept), c"sock_accept($self, sock)\n--\n\n"),
         documented(
-            method(c"sock_connect", EventLoop::sock_connect),
+            coroutine_method(c"sock_accept", EventLoop::sock_accept),
+            c"sock_accept($self, sock)\n--\n\n",
+        ),
+        documented(
+            coroutine_method(c"sock_connect", EventLoop::sock_connect),
             c"sock_connect($self, sock, address)\n--\n\n",
         ),
-        method1(c"_stop_serving", EventLoop::stop_serving),
-        method(c"_make_socket_transport", crate::transports::make_socket_transport),
     ]
 }
 

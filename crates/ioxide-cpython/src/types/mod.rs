@@ -83,6 +83,9 @@ impl<T: Native> Receiver for T {
 
 /// Adds a native method to a class that Python made.
 pub fn add_method(class: &Any, method: ffi::PyMethodDef) -> Result<()> {
+    if crate::functions::is_function(&method) {
+        return crate::functions::add_to_class(class, method);
+    }
     let method = Box::leak(Box::new(method));
     // SAFETY: O1; a class; the definition and its name live forever (K1).
     unsafe {

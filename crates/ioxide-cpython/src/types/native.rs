@@ -3,6 +3,7 @@
 //! Leaves to others: methods and attributes (`methods`), free lists (`freelist`), what a coroutine does (`coroutine`).
 
 use super::{Class, Native};
+use crate::functions::{add_to_class, split_functions};
 use crate::gc::{Traverse, Visitor};
 use crate::methods::{Arguments, Receiver, conjure, guard, guard_object, with_tuple_and_dict};
 use crate::object::{Any, Object, Raised, Result};
@@ -17,13 +18,14 @@ pub struct NativeClass {
     size: usize,
     flags: u64,
     slots: Vec<ffi::PyType_Slot>,
+    functions: Vec<ffi::PyMethodDef>,
 }
 
 impl NativeClass {
     /// `name` is the full name, `ioxide.Future`.
     pub fn new<T: Native>(name: &'static CStr) -> NativeClass {
         let flags = u64::from(ffi::Py_TPFLAGS_DEFAULT as u32);
-        NativeClass { name, size: size_of::<T>(), flags, slots: Vec::new() }
+        NativeClass { name, size: size_of::<T>(), flags, slots: Vec::new(), functions: Vec::new() }
     }
 
     /// # Safety
@@ -31,6 +33,10 @@ impl NativeClass {
     pub(crate) unsafe fn slot(mut self, slot: c_int, function: *mut c_void) -> NativeClass {
         self.slots.push(ffi::PyType_Slot { slot, pfunc: function });
         self
+    }
+
+    pub(crate) fn add_flags(&mut self, flags: u64) {
+        self.flags |= flags;
     }
 
     /// Python classes may derive from it.
@@ -50,7 +56,8 @@ impl NativeClass {
         unsafe { self.slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()) }
     }
 
-    pub fn methods(self, mut methods: Vec<ffi::PyMethodDef>) -> NativeClass {
+    pub fn methods(mut self, mut methods: Vec<ffi::PyMethodDef>) -> NativeClass {
+        self.functions.extend(split_functions(&mut methods));
         methods.push(ffi::PyMethodDef::zeroed());
         // SAFETY: an array that ends with a zero entry and lives forever (K1).
         unsafe { self.slot(ffi::Py_tp_methods, Box::leak(methods.into_boxed_slice()).as_mut_ptr().cast()) }
@@ -236,6 +243,9 @@ impl NativeClass {
                 let bases = tuple(bases)?;
                 Object::from_owned(ffi::PyType_FromSpecWithBases(&mut spec, bases.as_ptr()))?
             };
+            for function in self.functions {
+                add_to_class(&class, function)?;
+            }
             Ok(Class(class.into_ptr().cast()))
         }
     }

@@ -1,8 +1,8 @@
-"""The event loop: scheduling, time, threads, signals and debug mode beyond what CPython's own tests ask.
+"""The event loop: scheduling, time, threads and debug mode beyond what CPython's own tests ask.
 
 Overridden methods are honoured, timers are never early, call_soon_threadsafe keeps the order of each thread, an idle loop
-sleeps, and no thread exists that asyncio would not have. What it leaves to others: handles (test_handles.py), exceptions
-out of callbacks (test_callback_errors.py), several loops at once (stress/test_many_loops.py).
+sleeps, and no thread exists that asyncio would not have. What it leaves to others: handles (test_handles.py), signals
+(test_signals.py), exceptions out of callbacks (test_callback_errors.py), several loops at once (stress/test_many_loops.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -67,10 +68,7 @@ def test_an_unclosed_loop_warns(loop_factory: Callable[[], Loop]) -> None:
 
 
 def overridden(factory: Callable[[], Loop], where: str, name: str, method: Callable[..., Any]) -> Loop:
-    """A new loop whose method is overridden on the instance, in a subclass, or on the class after the loop was made.
-
-    The loop runs once after its class was changed: ioxide looks at the class when it begins to run (docs/differences.md).
-    """
+    """A new loop whose method is overridden on the instance, in a subclass, or on the class after the loop was made."""
     if where == "subclass":
         loop_class = type("Overriding", (probe_class(factory),), {name: method})
         return loop_class()  # type: ignore[no-any-return]
@@ -80,7 +78,6 @@ def overridden(factory: Callable[[], Loop], where: str, name: str, method: Calla
         setattr(loop, name, method.__get__(loop))
     else:
         setattr(loop_class, name, method)
-        spin(loop)
     return loop  # type: ignore[no-any-return]
 
 
@@ -332,40 +329,6 @@ def test_no_thread_that_was_not_asked_for(loop: Loop) -> None:
     assert [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")] == []
 
 
-def test_a_signal_between_two_runs_is_not_lost(loop: Loop) -> None:
-    got: list[int] = []
-
-    def caught(number: int) -> None:
-        got.append(number)
-        loop.stop()
-
-    loop.add_signal_handler(signal.SIGUSR1, caught, signal.SIGUSR1)
-    spin(loop)
-    signal.raise_signal(signal.SIGUSR1)
-    assert got == []
-    watchdog = loop.call_later(5, loop.stop)
-    loop.run_forever()
-    watchdog.cancel()
-    assert got == [signal.SIGUSR1]
-    assert loop.remove_signal_handler(signal.SIGUSR1) is True
-    assert loop.remove_signal_handler(signal.SIGUSR1) is False
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-
-
-def test_a_python_signal_handler_runs_while_the_loop_sleeps(loop: Loop) -> None:
-    got: list[float] = []
-    previous = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(time.monotonic()))
-    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2))
-    sender.start()
-    start = time.monotonic()
-    try:
-        spin(loop, 0.6)
-    finally:
-        signal.signal(signal.SIGUSR2, previous)
-        sender.join()
-    assert len(got) == 1 and got[0] - start < 0.5
-
-
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_leaving_and_going_on(loop: Loop, exception: type[BaseException]) -> None:
     def leave() -> None:
@@ -476,3 +439,37 @@ def test_never_awaited_coroutines_tell_their_origin_in_debug_mode(loop: Loop) ->
     assert message.startswith("coroutine 'test_never_awaited_coroutines")
     assert "was never awaited\nCoroutine created at (most recent call last)" in message
     assert "    forgotten()" in message
+
+
+def test_times_that_are_no_numbers(loop_factory: Callable[[], Loop]) -> None:
+    """call_later() fails at once; call_at() where it is compared, or when the loop looks at its timers."""
+    with contextlib.closing(loop_factory()) as loop:
+        with pytest.raises(TypeError, match=r"unsupported operand type\(s\) for \+: 'float' and 'str'"):
+            loop.call_later("1", print)  # type: ignore[arg-type]
+        handle = loop.call_at("1", print)  # type: ignore[arg-type]
+        assert handle.when() == "1"
+        with pytest.raises(TypeError, match=r"unsupported operand type\(s\) for -: 'str' and 'float'"):
+            loop.run_forever()
+        handle.cancel()
+        spin(loop)
+        loop.call_later(60, print)
+        with pytest.raises(TypeError, match="'<' not supported between instances of 'str' and 'float'"):
+            loop.call_at("1", print)  # type: ignore[arg-type]
+
+
+def test_a_reader_that_removes_itself_and_fails(loop: Loop) -> None:
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda loop, report: reports.append(report["message"]))
+    one, other = socket.socketpair()
+
+    def broken() -> None:
+        loop.remove_reader(one)
+        raise LookupError
+
+    with one, other:
+        one.setblocking(False)
+        loop.add_reader(one, broken)
+        other.send(b"x")
+        while not reports:
+            spin(loop)
+    assert reports == ["Exception in callback None()"]

@@ -7,6 +7,7 @@
 //! H2. `_scheduled` of a timer handle is true exactly while the handle is in the loop's timers.
 
 use crate::event_loop::EventLoop;
+use ioxide_cpython::exception::handling;
 use ioxide_cpython::freelist::{FreeList, Recycled, clear_weak_references};
 use ioxide_cpython::methods::{documented, method0};
 use ioxide_cpython::types::{Class, Native, NativeClass};
@@ -211,25 +212,34 @@ pub fn run(handle: &HandleObject) -> Result<()> {
     else {
         return Ok(());
     };
-    let outcome =
-        context::with_context(&callback_context, || callback.call_slice(arguments.tuple_items()).map(drop));
+    let outcome = match context::is_context(&callback_context) {
+        true => context::with_context(&callback_context, || {
+            callback.call_slice(arguments.tuple_items()).map(drop)
+        }),
+        false => run_in_foreign_context(&callback_context, &callback, &arguments),
+    };
     match outcome {
         Ok(()) => Ok(()),
         Err(raised) if raised.leaves_the_loop() => Err(raised),
-        Err(raised) => report_exception(handle, &callback, &arguments, raised.take()),
+        Err(raised) => report_exception(handle, raised.take()),
     }
+}
+
+/// `context.run(callback, *arguments)`, for whatever the caller gave for a context.
+#[cold]
+fn run_in_foreign_context(callback_context: &Any, callback: &Any, arguments: &Any) -> Result<()> {
+    let mut all = vec![callback];
+    all.extend_from_slice(arguments.tuple_items());
+    callback_context.call_method(&names().run, &all).map(drop)
 }
 
 /// Reports as `asyncio.Handle._run` does.
 #[cold]
-pub fn report_exception(
-    handle: &HandleObject,
-    callback: &Any,
-    arguments: &Any,
-    exception: Object,
-) -> Result<()> {
+pub fn report_exception(handle: &HandleObject, exception: Object) -> Result<()> {
     let Some(event_loop) = handle.event_loop.get_object() else { return Ok(()) };
-    let source = crate::reprs::callback_source(&event_loop, callback, arguments)?;
+    // The callback may have cancelled its own handle.
+    let (callback, arguments) = (handle.callback.get_or_none(), handle.arguments.get_or_none());
+    let source = crate::reprs::callback_source(&event_loop, &callback, &arguments)?;
     let report = dict()?;
     report.dict_set(&names().message, &*text(&format!("Exception in callback {source}"))?)?;
     report.dict_set(&names().exception, &exception)?;
@@ -239,5 +249,5 @@ pub fn report_exception(
     {
         report.dict_set(&names().source_traceback, &traceback)?;
     }
-    event_loop.call_method1(&names().call_exception_handler, &report).map(drop)
+    handling(&exception, || event_loop.call_method1(&names().call_exception_handler, &report)).map(drop)
 }

@@ -104,6 +104,9 @@ pub enum Builtin {
     ResourceWarning,
     RuntimeWarning,
     DeprecationWarning,
+    AssertionError,
+    TimeoutError,
+    KeyError,
 }
 
 /// The class object of a built-in exception.
@@ -135,7 +138,23 @@ pub fn builtin(which: Builtin) -> &'static Any {
             B::ResourceWarning => ffi::PyExc_ResourceWarning,
             B::RuntimeWarning => ffi::PyExc_RuntimeWarning,
             B::DeprecationWarning => ffi::PyExc_DeprecationWarning,
+            B::TimeoutError => ffi::PyExc_TimeoutError,
+            B::AssertionError => ffi::PyExc_AssertionError,
+            B::KeyError => ffi::PyExc_KeyError,
         })
+    }
+}
+
+/// Runs `body` as the block of `except ... as exception` runs: `sys.exc_info()` shows the exception, and what is raised
+/// meanwhile has it as its `__context__`.
+pub fn handling<T>(exception: &Any, body: impl FnOnce() -> T) -> T {
+    // SAFETY: O1; the getter returns an owned reference or null, the setter takes its own and allows null.
+    unsafe {
+        let outer = Object::from_owned_or_none(ffi::PyErr_GetHandledException());
+        ffi::PyErr_SetHandledException(exception.as_ptr());
+        let outcome = body();
+        ffi::PyErr_SetHandledException(outer.as_deref().map_or(std::ptr::null_mut(), Any::as_ptr));
+        outcome
     }
 }
 

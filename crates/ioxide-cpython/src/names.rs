@@ -19,17 +19,21 @@ macro_rules! names {
 }
 
 names! {
-    add_done_callback, add_signal_handler, _asyncio_future_blocking, _attach, buffer_updated, call_at,
-    _call_connection_lost, call_exception_handler, call_soon, cancel, cancelled, close, connection_lost,
-    connection_made, context, data, data_received, debug, _detach, __dict__, __doc__, done, eof_received,
-    error, event_loop as "loop", exc_info, exception, _extra, family, fileno, get, get_buffer, get_debug,
-    get_loop, getpeername, getsockname, gettimeout, handle, high, _ioxide_core, is_closing, is_running,
-    _iterating, _loop, low, max_workers, message, __module__, msg, pause_writing, peername, pop, proto,
-    protocol, remove_done_callback, result, resume_writing, _run, run_in_executor, _sendfile_compatible,
-    sendto, set_exception, set_name, set_result, _set_write_buffer_limits, setblocking, __setitem__,
-    shutdown, __slots__, socket, sockname, source, source_traceback, _source_traceback, _start_reading,
-    _start_tls_compatible, task, thread_name_prefix, throw, time, transport, _transports,
-    type_name as "type", unlink, value, wait, warning, write,
+    aclose, add, add_done_callback, args, _asyncgen_finalizer_hook, _asyncgen_firstiter_hook, _asyncgens,
+    _asyncgens_shutdown_called, _asyncio_future_blocking, _attach, buffer_updated, call_at,
+    _call_connection_lost, call_exception_handler, call_soon, call_soon_threadsafe, cancel, cancelled,
+    close, connection_lost, connection_made, context, create_future, create_task, _current_handle, data,
+    data_received, debug, default_exception_handler, _default_executor, _detach, __dict__, discard, __doc__,
+    done, eof_received, error, event_loop as "loop", exc_info, exception, _exception_handler,
+    _executor_shutdown_called, _extra, family, fileno, future, get, get_buffer, get_context, get_debug,
+    get_loop, _get_snapshot, getpeername, getsockname, gettimeout, handle, high, _ioxide_core, is_closed,
+    is_closing, is_running, _iterating, join, _loop, low, max_workers, message, __module__, msg,
+    pause_writing, peername, pop, proto, protocol, remove_done_callback, remove_signal_handler, result,
+    resume_writing, run, _run, run_in_executor, _sendfile_compatible, sendto, set_exception, set_name,
+    set_result, set_wakeup_fd, _set_write_buffer_limits, setblocking, __setitem__, shutdown, signal,
+    _signal_handlers, __slots__, socket, sockname, source, source_traceback, _source_traceback, start,
+    _start_reading, _start_tls_compatible, submit, target, task, thread_name_prefix, throw, time, transport,
+    _transports, type_name as "type", unlink, value, wait, warning, write,
 }
 
 static NAMES: Once<Names> = Once::new();

@@ -6,8 +6,8 @@
 
 use super::EventLoop;
 use ioxide_cpython::call::import;
-use ioxide_cpython::value::{dict, float, integer};
-use ioxide_cpython::{Any, Object, Once, Result, boolean, imports, names, none};
+use ioxide_cpython::value::{dict, float};
+use ioxide_cpython::{Any, Result, boolean, imports, names, none};
 
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
 const METHODS: &[&str] = &[
@@ -48,42 +48,11 @@ const METHODS: &[&str] = &[
     "_sock_sendfile_update_filepos",
     "_sock_add_cancellation_callback",
     "_check_sendfile_params",
-    // Executors, asynchronous generators, exception handlers.
-    "run_in_executor",
-    "set_default_executor",
-    "shutdown_default_executor",
-    "_do_shutdown",
-    "_check_default_executor",
-    "shutdown_asyncgens",
-    "_asyncgen_firstiter_hook",
-    "_asyncgen_finalizer_hook",
-    "get_exception_handler",
-    "set_exception_handler",
-    "default_exception_handler",
-    "call_exception_handler",
-    // Signals.
-    "remove_signal_handler",
-    "_handle_signal",
-    "_check_signal",
-    "_process_self_data",
-    "_make_self_pipe",
-    "_read_from_self",
-    "_close_self_pipe",
-    "_check_callback",
-    "_check_running",
 ];
-
-static ADD_SIGNAL_HANDLER: Once<Object> = Once::new();
-
-/// asyncio's own `add_signal_handler`, for the native method that goes before it.
-pub fn add_signal_handler() -> &'static Any {
-    ADD_SIGNAL_HANDLER.get()
-}
 
 /// Puts asyncio's functions into the class.
 pub fn borrow_methods(class: &Any) -> Result<()> {
     let source = import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSelectorEventLoop")?;
-    ADD_SIGNAL_HANDLER.set(source.get_attribute(&names().add_signal_handler)?);
     for name in METHODS {
         let name = ioxide_cpython::names::intern(name)?;
         if let Some(function) = source.get_attribute_optional(&name)? {
@@ -107,8 +76,5 @@ pub fn give_attributes(event_loop: &EventLoop) -> Result<()> {
     set("_asyncgens_shutdown_called", &boolean(false))?;
     set("_signal_handlers", &*dict()?)?;
     set("_unix_server_sockets", &*dict()?)?;
-    set("_transports", &*imports().WeakValueDictionary.call0()?)?;
-    set("_internal_fds", &*integer(0)?)?;
-    set("_ssock", none())?;
-    set("_csock", none())
+    set("_transports", &*imports().WeakValueDictionary.call0()?)
 }

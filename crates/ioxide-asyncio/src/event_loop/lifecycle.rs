@@ -52,7 +52,7 @@ impl EventLoop {
     }
 
     /// Fails: RuntimeError where this loop or another one of the thread is running.
-    fn check_running(&self) -> Result<()> {
+    pub(super) fn check_running(&self) -> Result<()> {
         if self.core().lifecycle.get() == Lifecycle::Running {
             return Err(Raised::runtime_error("This event loop is already running"));
         }
@@ -109,13 +109,6 @@ impl EventLoop {
         }
         imports().set_asyncgen_hooks.call_slice(state.hooks.tuple_items())?;
         ended.and(flushed)
-    }
-
-    /// Asynchronous generators tell the loop of their first iteration and of their end.
-    fn install_asyncgen_hooks(&self) -> Result<()> {
-        let first_iteration = self.get_attribute_str(c"_asyncgen_firstiter_hook")?;
-        let finalizer = self.get_attribute_str(c"_asyncgen_finalizer_hook")?;
-        imports().set_asyncgen_hooks.call(&[&*first_iteration, &*finalizer]).map(drop)
     }
 
     /// Debug mode keeps where coroutines were created. Returns the depth to go back to.

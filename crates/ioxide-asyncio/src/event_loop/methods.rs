@@ -1,9 +1,10 @@
 //! What Python sees of the loop: every native method by its name. The borrowed ones are in `borrowed`.
 
 use super::EventLoop;
-use ioxide_cpython::functions::coroutine_method;
+use ioxide_cpython::functions::{coroutine_method, coroutine_method0};
 use ioxide_cpython::methods::{Arguments, attribute, documented, getter, method, method0, method1};
 use ioxide_cpython::types::ShellDefinition;
+use ioxide_cpython::version::EXECUTOR_SHUTDOWN_TAKES_TIMEOUT;
 use ioxide_cpython::{Any, Raised, Result, imports};
 
 pub fn definition() -> ShellDefinition {
@@ -11,6 +12,7 @@ pub fn definition() -> ShellDefinition {
     methods.extend(scheduling());
     methods.extend(descriptors());
     methods.extend(sockets());
+    methods.extend(services());
     ShellDefinition {
         name: c"EventLoop",
         bases: vec![imports().AbstractEventLoop.clone()],
@@ -25,6 +27,9 @@ pub fn definition() -> ShellDefinition {
             getter(c"_closed", EventLoop::is_closed),
             getter(c"_thread_id", EventLoop::thread_number),
             getter(c"_stopping", |this: &EventLoop| this.core().stopping.get()),
+            getter(c"_csock", EventLoop::signal_writer),
+            getter(c"_ssock", EventLoop::signal_reader),
+            getter(c"_internal_fds", EventLoop::count_internal_descriptors),
         ],
         new: Some(method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| {
             match arguments.positional() {
@@ -73,9 +78,7 @@ fn lifecycle() -> Vec<ioxide_cpython::methods::Definition> {
             _ => Err(Raised::type_error("expected 2 arguments")),
         }),
         method1(c"__delattr__", EventLoop::delete_attribute_noticed),
-        method(c"add_signal_handler", EventLoop::add_signal_handler),
-        method1(c"_add_callback", EventLoop::add_callback),
-        method1(c"_add_callback_signalsafe", EventLoop::add_callback_signalsafe),
+        method0(c"_check_running", EventLoop::check_running),
         method0(c"_write_to_self", EventLoop::wake),
     ]
 }
@@ -198,6 +201,94 @@ fn sockets() -> Vec<ioxide_cpython::methods::Definition> {
             coroutine_method(c"sock_connect", EventLoop::sock_connect),
             c"sock_connect($self, sock, address)\n--\n\n",
         ),
+    ]
+}
+
+/// Threads, asynchronous generators, exceptions, signals.
+fn services() -> Vec<ioxide_cpython::methods::Definition> {
+    let mut methods = vec![
+        documented(
+            method(c"run_in_executor", EventLoop::run_in_executor),
+            c"run_in_executor($self, executor, func, *args)\n--\n\n\
+              Calls func(*args) in the executor, None for the default one, and returns a future of the result.",
+        ),
+        documented(
+            method(c"set_default_executor", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.set_default_executor(arguments.only("set_default_executor", "executor")?)
+            }),
+            c"set_default_executor($self, executor)\n--\n\n",
+        ),
+        documented(
+            coroutine_method(c"shutdown_default_executor", EventLoop::shutdown_default_executor),
+            match EXECUTOR_SHUTDOWN_TAKES_TIMEOUT {
+                true => {
+                    c"shutdown_default_executor($self, timeout=None)\n--\n\n\
+                      Waits for the threads of the default executor, at most `timeout` seconds."
+                }
+                false => {
+                    c"shutdown_default_executor($self)\n--\n\nWaits for the threads of the default executor."
+                }
+            },
+        ),
+        method1(c"_do_shutdown", EventLoop::do_shutdown),
+        method0(c"_check_default_executor", EventLoop::check_default_executor),
+        documented(
+            coroutine_method0(c"shutdown_asyncgens", EventLoop::shutdown_asyncgens),
+            c"shutdown_asyncgens($self)\n--\n\nCloses all asynchronous generators that are alive.",
+        ),
+        method1(c"_asyncgen_firstiter_hook", EventLoop::on_asyncgen_begun),
+        method1(c"_asyncgen_finalizer_hook", EventLoop::on_asyncgen_dropped),
+        method(c"_check_callback", |_this: &EventLoop, arguments: Arguments<'_>| match arguments.positional() {
+            [callback, function] => super::schedule::check_callback(callback, function.to_text()?.as_str()),
+            _ => Err(Raised::type_error("_check_callback expected 2 arguments")),
+        }),
+    ];
+    methods.extend(exceptions_and_signals());
+    methods
+}
+
+fn exceptions_and_signals() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            method0(c"get_exception_handler", EventLoop::get_exception_handler),
+            c"get_exception_handler($self, /)\n--\n\nThe handler, or None while the default one is in use.",
+        ),
+        documented(
+            method(c"set_exception_handler", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.set_exception_handler(arguments.only("set_exception_handler", "handler")?)
+            }),
+            c"set_exception_handler($self, handler)\n--\n\n\
+              Has handler(loop, context) called for what nobody catches; None for the default one.",
+        ),
+        documented(
+            method(c"default_exception_handler", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.default_exception_handler(arguments.only("default_exception_handler", "context")?)
+            }),
+            c"default_exception_handler($self, context)\n--\n\nLogs the report to the `asyncio` logger.",
+        ),
+        documented(
+            method(c"call_exception_handler", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.call_exception_handler(arguments.only("call_exception_handler", "context")?)
+            }),
+            c"call_exception_handler($self, context)\n--\n\nReports to the handler in use.",
+        ),
+        documented(
+            method(c"add_signal_handler", EventLoop::add_signal_handler),
+            c"add_signal_handler($self, sig, callback, *args)\n--\n\n\
+              Has the callback called by the loop when the signal arrives. Main thread only.",
+        ),
+        documented(
+            method(c"remove_signal_handler", |this: &EventLoop, arguments: Arguments<'_>| {
+                this.remove_signal_handler(arguments.only("remove_signal_handler", "sig")?)
+            }),
+            c"remove_signal_handler($self, sig)\n--\n\nWhether there was a handler to remove.",
+        ),
+        method1(c"_check_signal", EventLoop::check_signal),
+        method1(c"_handle_signal", EventLoop::handle_signal),
+        method0(c"_read_from_self", EventLoop::read_signals),
+        method1(c"_process_self_data", EventLoop::process_signals),
+        method1(c"_add_callback", EventLoop::add_callback),
+        method1(c"_add_callback_signalsafe", EventLoop::add_callback_signalsafe),
     ]
 }
 

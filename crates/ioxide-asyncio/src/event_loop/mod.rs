@@ -9,7 +9,8 @@
 //! | lifecycle | run_forever, run_until_complete, stop, close |
 //! | watch | which descriptor somebody waits for: add_reader, transports, operations |
 //! | sock, serve | the sock_* coroutines, the end of listening sockets |
-//! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, what goes wrong in a step |
+//! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
+//! | executor, asyncgens | work in threads, asynchronous generators |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
 //!
 //! Invariants:
@@ -19,9 +20,11 @@
 //! E3. The core's state is touched by the loop's thread, or by another one that holds the GIL while this one waits;
 //!     only `inbox`, `wakes` and `registrar` are meant for other threads.
 
+mod asyncgens;
 mod borrowed;
 mod debug;
 mod dns;
+mod executor;
 mod lifecycle;
 mod methods;
 mod overrides;
@@ -36,6 +39,7 @@ mod watch;
 pub use watch::{Direction, Watcher};
 
 use self::overrides::Overrides;
+use self::signals::SignalSockets;
 use self::watch::Watches;
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::Receiver;
@@ -85,6 +89,7 @@ pub struct LoopCore {
     fast: Cell<bool>,
     debug: Cell<bool>,
     overrides: Cell<Overrides>,
+    seen_class: Cell<u32>,
     /// The thread that runs the loop, as `threading.get_ident` numbers it; 0 for none.
     thread: Cell<u64>,
     /// The process that opened the loop: a forked child must not touch its parent's descriptors.
@@ -106,6 +111,7 @@ pub struct LoopCore {
     /// Transports with bytes to send before the next wait.
     unflushed: RefCell<VecDeque<Object>>,
     task_factory: Slot,
+    signal_sockets: SignalSockets,
 }
 
 static LOOP_CORE: Once<Class> = Once::new();
@@ -153,6 +159,7 @@ pub fn initialize() -> Result<()> {
     borrowed::borrow_methods(class.class().as_any())?;
     EVENT_LOOP.set(class);
     schedule::initialize()?;
+    executor::initialize()?;
     overrides::initialize(EventLoop::class())
 }
 
@@ -179,7 +186,10 @@ impl EventLoop {
     /// The object as a loop whose ready queue may be filled directly (E2).
     #[inline(always)]
     pub fn fast(object: &Any) -> Option<&EventLoop> {
-        EventLoop::from_any(object).filter(|event_loop| event_loop.core().fast.get())
+        EventLoop::from_any(object).filter(|event_loop| {
+            event_loop.notice_class();
+            event_loop.core().fast.get()
+        })
     }
 
     /// Whether the object is a loop of ioxide's.
@@ -211,6 +221,7 @@ impl EventLoop {
             fast: Cell::new(false),
             debug: Cell::new(lifecycle::debug_by_default()?),
             overrides: Cell::new(Overrides::default()),
+            seen_class: Cell::new(overrides::NO_CLASS_SEEN),
             thread: Cell::new(0),
             process: Cell::new(std::process::id()),
             ready: RefCell::new(ReadyQueue::new()),
@@ -228,6 +239,7 @@ impl EventLoop {
             read_buffer: RefCell::new(ReadBuffer::default()),
             unflushed: RefCell::new(VecDeque::new()),
             task_factory: Slot::empty(),
+            signal_sockets: SignalSockets::none(),
         })?;
         let shell = EVENT_LOOP.get().instantiate(class, core)?;
         if let Some(event_loop) = EventLoop::from_any(&shell) {
@@ -310,7 +322,7 @@ impl EventLoop {
 /// Whether a loop, ioxide's or not, is in debug mode.
 pub fn is_debug(event_loop: &Any) -> Result<bool> {
     match EventLoop::from_any(event_loop) {
-        Some(native) if !native.core().overrides.get().get_debug => Ok(native.is_debug()),
+        Some(native) if !native.overrides().get_debug => Ok(native.is_debug()),
         _ => event_loop.call_method0(&names().get_debug)?.is_true(),
     }
 }
@@ -339,6 +351,7 @@ impl Traverse for LoopCore {
         }
         self.watches.traverse(visitor);
         visitor.slot(&self.task_factory);
+        self.signal_sockets.traverse(visitor);
     }
 
     fn clear(&self) {
@@ -348,6 +361,7 @@ impl Traverse for LoopCore {
         drop((ready, timers, unflushed));
         self.watches.clear();
         self.task_factory.clear();
+        self.signal_sockets.clear();
     }
 }
 

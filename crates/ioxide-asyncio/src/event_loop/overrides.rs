@@ -1,9 +1,14 @@
 //! Which of the loop's hot methods somebody has replaced, in a subclass, on the class or on the instance.
 //! Tracers and tests do that; the native short cuts past those methods stand aside then.
 //!
-//! Looked at when the loop is created, when an attribute of it is set or deleted, and whenever it begins to run.
+//! Looked at when the loop is created, when an attribute of it is set or deleted, and when the class has changed.
+//!
+//! Invariants:
+//! V1. `seen_class` is the version of the class that `overrides` tells about. Every change of the class or of a base
+//!     gives it another one, so that one load and one compare notice it.
 
 use super::EventLoop;
+use ioxide_cpython::version::class_version;
 use ioxide_cpython::{Any, Object, Once, Result, names};
 
 /// True: the method is not ioxide's own.
@@ -14,6 +19,9 @@ pub struct Overrides {
     pub time: bool,
     pub get_debug: bool,
 }
+
+/// No class has this version.
+pub const NO_CLASS_SEEN: u32 = u32::MAX;
 
 static OWN: Once<[(&'static Any, Object); 4]> = Once::new();
 
@@ -27,6 +35,32 @@ pub fn initialize(class: &Any) -> Result<()> {
 }
 
 impl EventLoop {
+    /// Which methods are overridden now.
+    #[inline(always)]
+    pub(super) fn overrides(&self) -> Overrides {
+        self.notice_class();
+        self.core().overrides.get()
+    }
+
+    /// Looks at the class again where it has changed (V1).
+    #[inline(always)]
+    pub(super) fn notice_class(&self) {
+        if class_version(self) != self.core().seen_class.get() {
+            self.look_at_class_again();
+        }
+    }
+
+    #[cold]
+    fn look_at_class_again(&self) {
+        if let Err(raised) = self.refresh_overrides() {
+            // What cannot be looked up is not ioxide's own: calling it says what is wrong with it.
+            drop(raised.take());
+            let all = Overrides { call_soon: true, call_at: true, time: true, get_debug: true };
+            self.core().overrides.set(all);
+            self.refresh_fast();
+        }
+    }
+
     /// Compares what attribute lookup finds with what the class was born with.
     pub fn refresh_overrides(&self) -> Result<()> {
         let instance = self.get_attribute(&names().__dict__)?;
@@ -39,6 +73,11 @@ impl EventLoop {
             call_at: overridden(1)?,
             time: overridden(2)?,
             get_debug: overridden(3)?,
+        });
+        self.core().seen_class.set(match class_version(self) {
+            // Python gives out no more versions to this class: it is looked at every time.
+            0 => NO_CLASS_SEEN,
+            version => version,
         });
         self.refresh_fast();
         Ok(())

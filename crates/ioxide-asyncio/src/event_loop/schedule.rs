@@ -8,7 +8,7 @@ use ioxide_cpython::methods::{Arguments, Leading, given, name_is, unexpected_key
 use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::Native;
 use ioxide_cpython::value::{dict, float, text, tuple};
-use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none_object};
+use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, builtin, imports, names, none_object};
 use ioxide_reactor::MonotonicTime;
 
 /// More timers than this, more than half of them cancelled: the cancelled ones are swept out. asyncio's rule.
@@ -83,12 +83,19 @@ impl EventLoop {
         if delay.is_none() {
             return Err(Raised::type_error("delay must not be None"));
         }
-        let overrides = self.core().overrides.get();
+        let overrides = self.overrides();
         if overrides.call_at || overrides.time {
             return self.call_later_by_methods(delay, callback, rest, callback_context);
         }
-        let when = MonotonicTime::now().as_seconds() + delay.to_f64()?;
-        self.schedule_timer("call_later", when, callback, rest, callback_context)
+        let now = MonotonicTime::now().as_seconds();
+        match number(delay)? {
+            Some(delay) => self.schedule_timer("call_later", now + delay, callback, rest, callback_context),
+            // The sum says what is wrong with it, or knows how to make a time of it.
+            None => {
+                let when = operator(c"add")?.call(&[&*float(now)?, delay])?;
+                self.schedule_at("call_later", &when, callback, rest, callback_context)
+            }
+        }
     }
 
     /// `self.call_at(self.time() + delay, ...)`, for loops on which somebody has replaced either.
@@ -118,7 +125,49 @@ impl EventLoop {
         if when.is_none() {
             return Err(Raised::type_error("when cannot be None"));
         }
-        self.schedule_timer("call_at", when.to_f64()?, callback, rest, callback_context)
+        self.schedule_at("call_at", when, callback, rest, callback_context)
+    }
+
+    /// A timer at `when`, whatever that is: what is no number is in front of all others, and the loop fails when it looks
+    /// at it, as asyncio's does.
+    fn schedule_at(
+        &self,
+        function: &str,
+        when: &Any,
+        callback: &Any,
+        rest: &[&Any],
+        callback_context: Option<&Any>,
+    ) -> Result<Object> {
+        if let Some(seconds) = number(when)? {
+            return self.schedule_timer(function, seconds, callback, rest, callback_context);
+        }
+        let other = self.core().timers.borrow().peek().cloned().flatten();
+        if let Some(other) = other.as_deref().and_then(TimerHandle::from_any) {
+            operator(c"lt")?.call(&[when, &*other.when.get_or_none()])?;
+        }
+        let timer = self.schedule_timer(function, 0.0, callback, rest, callback_context)?;
+        if let Some(timer) = TimerHandle::from_any(&timer) {
+            timer.when.set(when.to_object());
+        }
+        Ok(timer)
+    }
+
+    /// Fails: TypeError where the timer in front has a time that is no number.
+    pub(super) fn check_front_timer(&self) -> Result<()> {
+        let front = {
+            let timers = self.core().timers.borrow();
+            if timers.next_deadline() != Some(MonotonicTime::ZERO) {
+                return Ok(());
+            }
+            timers.peek().cloned().flatten()
+        };
+        let timer = front.as_deref().and_then(TimerHandle::from_any).filter(|timer| !timer.is_cancelled());
+        let Some(timer) = timer else { return Ok(()) };
+        let when = timer.when.get_or_none();
+        if number(&when)?.is_some() {
+            return Ok(());
+        }
+        operator(c"sub")?.call(&[&*when, &*self.call_method0(&names().time)?]).map(drop)
     }
 
     fn schedule_timer(
@@ -263,6 +312,23 @@ impl EventLoop {
     }
 }
 
+/// The value of a number, `None` for what is none.
+fn number(value: &Any) -> Result<Option<f64>> {
+    match value.to_f64() {
+        Ok(value) => Ok(Some(value)),
+        Err(raised) if raised.matches(builtin(Builtin::TypeError)) => {
+            drop(raised.take());
+            Ok(None)
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+/// A function of the `operator` module.
+fn operator(name: &std::ffi::CStr) -> Result<Object> {
+    ioxide_cpython::call::import(c"operator")?.get_attribute_str(name)
+}
+
 /// The coroutine that `create_task` is given, by position or by name. Fails: TypeError.
 fn coroutine_of<'a>(arguments: Arguments<'a>) -> Result<&'a Any> {
     match arguments.positional() {
@@ -283,6 +349,8 @@ struct Scheduling {
     /// The class of the handles that `call_soon_threadsafe` returns (3.14 and later), whose `cancel` and `cancelled`
     /// wait for a callback that is running.
     thread_safe_handle: Option<Object>,
+    /// asyncio's own, without the deprecation warning that it has from 3.14 on.
+    iscoroutinefunction: Object,
 }
 
 static SCHEDULING: Once<Scheduling> = Once::new();
@@ -294,9 +362,15 @@ pub fn initialize() -> Result<()> {
     let flags = base.get_attribute_str(c"create_task")?.get_attribute_str(c"__code__")?;
     let flags = flags.get_attribute_str(c"co_flags")?.to_i64()?;
     let events = ioxide_cpython::call::import(c"asyncio.events")?;
+    let coroutines = ioxide_cpython::call::import(c"asyncio.coroutines")?;
+    let iscoroutinefunction = match coroutines.get_attribute_optional(&*text("_iscoroutinefunction")?)? {
+        Some(function) => function,
+        None => coroutines.get_attribute_str(c"iscoroutinefunction")?,
+    };
     SCHEDULING.set(Scheduling {
         forwards_keywords: flags & CO_VARKEYWORDS != 0,
         thread_safe_handle: events.get_attribute_optional(&*text("_ThreadSafeHandle")?)?,
+        iscoroutinefunction,
     });
     Ok(())
 }
@@ -317,16 +391,22 @@ fn drop_last_frame(handle: &Any) -> Result<()> {
     Ok(())
 }
 
+/// Fails: TypeError where a coroutine is given for a callback.
+pub fn refuse_coroutine(callback: &Any, function: &str) -> Result<()> {
+    let is_coroutine = imports().iscoroutine.call1(callback)?.is_true()?
+        || SCHEDULING.get().iscoroutinefunction.call1(callback)?.is_true()?;
+    if is_coroutine {
+        return Err(Raised::type_error(&format!("coroutines cannot be used with {function}()")));
+    }
+    Ok(())
+}
+
 /// Debug mode: refuses coroutines and what cannot be called.
 pub fn check_callback(callback: &Any, function: &str) -> Result<()> {
     if Task::from_any(callback).is_some() {
         return Ok(());
     }
-    let is_coroutine = imports().iscoroutine.call1(callback)?.is_true()?
-        || imports().iscoroutinefunction.call1(callback)?.is_true()?;
-    if is_coroutine {
-        return Err(Raised::type_error(&format!("coroutines cannot be used with {function}()")));
-    }
+    refuse_coroutine(callback, function)?;
     if !callback.is_callable() {
         let shown = callback.repr()?.to_text()?;
         return Err(Raised::type_error(&format!(

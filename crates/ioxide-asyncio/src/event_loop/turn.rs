@@ -14,7 +14,7 @@ use crate::handles::{Handle, TimerHandle};
 use crate::tasks::{self, Task};
 use crate::transports;
 use ioxide_cpython::call::check_signals;
-use ioxide_cpython::context::with_context;
+use ioxide_cpython::context::{is_context, with_context};
 use ioxide_cpython::current;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
@@ -56,6 +56,7 @@ impl EventLoop {
             Some(Duration::ZERO)
         } else {
             self.end_task()?;
+            self.check_front_timer()?;
             self.time_to_next_timer()?
         };
         match self.wait_for_events(timeout) {
@@ -123,7 +124,7 @@ impl EventLoop {
     /// The time that deadlines are compared with: the clock's, or what an overridden `time` says.
     #[inline]
     fn now(&self) -> Result<MonotonicTime> {
-        if !self.core().overrides.get().time {
+        if !self.overrides().time {
             return Ok(MonotonicTime::now());
         }
         Ok(MonotonicTime::not_before_seconds(self.call_method0(&names().time)?.to_f64()?))
@@ -180,6 +181,7 @@ impl EventLoop {
         if core.timers.borrow().is_empty() {
             return Ok(());
         }
+        self.check_front_timer()?;
         let now = self.now()?;
         loop {
             let due = core.timers.borrow_mut().pop_due(now);
@@ -224,7 +226,12 @@ impl EventLoop {
             }
             Ready::Callback { callback, future, context } => {
                 self.end_task()?;
-                match with_context(&context, || callback.call1(&future)) {
+                let outcome = match is_context(&context) {
+                    true => with_context(&context, || callback.call1(&future)),
+                    // Whatever the caller gave for a context.
+                    false => context.call_method(&names().run, &[&callback, &future]),
+                };
+                match outcome {
                     Ok(_) => Ok(()),
                     Err(raised) if raised.leaves_the_loop() => Err(raised),
                     Err(raised) => self.report_callback_exception(&callback, &future, &context, raised),

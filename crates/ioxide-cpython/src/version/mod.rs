@@ -147,6 +147,14 @@ unsafe extern "C" {
 /// Whether the class itself must be shown to the collector by an instance's traverse, because the base's does not.
 pub(crate) const BASE_TRAVERSE_SKIPS_TYPE: bool = !cfg!(Py_3_12);
 
+/// The version of what attribute look-up finds on the object's class: another number after every change of the class or
+/// of a base, 0 where nobody has looked since.
+#[inline(always)]
+pub fn class_version(object: &Any) -> u32 {
+    // SAFETY: O2; an object keeps its type alive, and the field is in every version.
+    unsafe { (*object.type_ptr()).tp_version_tag }
+}
+
 /// Whether the interpreter is shutting down.
 ///
 /// # Safety
@@ -165,6 +173,12 @@ pub(crate) unsafe fn is_finalizing() -> bool {
 unsafe extern "C" {
     fn _Py_IsFinalizing() -> c_int;
 }
+
+/// Whether a program's exception handler runs in the context of what the report is about.
+pub const HANDLER_RUNS_IN_CONTEXT: bool = cfg!(Py_3_12);
+
+/// Whether `shutdown_default_executor` has a timeout.
+pub const EXECUTOR_SHUTDOWN_TAKES_TIMEOUT: bool = cfg!(Py_3_12);
 
 /// Whether `Task` refuses a context that is none, and a second `__init__`.
 pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);

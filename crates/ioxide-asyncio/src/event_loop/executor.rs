@@ -1,0 +1,432 @@
+//! `run_in_executor` and the default executor, which is a real `concurrent.futures.ThreadPoolExecutor`.
+//!
+//! What it leaves to others: the pool of name look-ups (`dns`), what `close` does about both (`dns::discard_executors`).
+//!
+//! Invariants:
+//! X1. A `Chain` binds the executor's future to the loop's: the result goes one way, cancellation the other. Only the
+//!     loop's thread touches the loop's future; the worker's thread sends it there by `call_soon_threadsafe`.
+//! X2. A chain lets go of both futures when the result has arrived: the executor's future keeps its callbacks for good.
+
+use super::EventLoop;
+use ioxide_cpython::call::import;
+use ioxide_cpython::coroutine::{coroutine, wait_for};
+use ioxide_cpython::current::running_loop;
+use ioxide_cpython::exception::handling;
+use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::methods::{Arguments, Leading, Signature, given, method, method1};
+use ioxide_cpython::names::keyword_names;
+use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
+use ioxide_cpython::value::{integer, text, tuple};
+use ioxide_cpython::version::EXECUTOR_SHUTDOWN_TAKES_TIMEOUT;
+use ioxide_cpython::{
+    Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, imports, names, none, none_object,
+};
+
+/// What this Python's asyncio does about executors.
+struct Rules {
+    /// Whether the timeout of `shutdown_default_executor` ends the wait (3.13 and later) or only the join of the helper thread behind it.
+    timeout_ends_wait: bool,
+    /// Whether a result that arrives in the loop's own thread is set at once (3.14 and later).
+    sets_state_at_once: bool,
+    convert_exception: Object,
+}
+
+static RULES: Once<Rules> = Once::new();
+
+/// The two futures of one call (X1).
+#[repr(C)]
+struct Chain {
+    head: Any,
+    source: Slot,
+    destination: Slot,
+    event_loop: Slot,
+}
+
+static CHAIN: Once<Class> = Once::new();
+static CALL_CHECK_CANCEL: Once<FunctionDefinition> = Once::new();
+static CALL_SET_STATE: Once<FunctionDefinition> = Once::new();
+static SET_STATE: Once<FunctionDefinition> = Once::new();
+
+// SAFETY: repr(C) with the head first; created by `allocate` only.
+unsafe impl Native for Chain {
+    fn class() -> &'static Once<Class> {
+        &CHAIN
+    }
+}
+
+/// Creates the classes and asks asyncio's own loop what it does.
+pub fn initialize() -> Result<()> {
+    CHAIN.set(
+        NativeClass::new::<Chain>(c"ioxide.FutureChain")
+            .doc(c"Binds the future of an executor to a future of the loop.")
+            .not_instantiable()
+            .collected::<Chain>()
+            .dropped::<Chain>()
+            .create(&[])?,
+    );
+    CALL_CHECK_CANCEL
+        .set(FunctionDefinition::new(method1(c"_call_check_cancel", |chain: &Chain, _destination: &Any| {
+            chain.pass_cancellation()
+        })));
+    CALL_SET_STATE
+        .set(FunctionDefinition::new(method1(c"_call_set_state", |chain: &Chain, _source: &Any| {
+            chain.send_state()
+        })));
+    SET_STATE.set(FunctionDefinition::new(method(
+        c"_set_state",
+        |chain: &Chain, arguments: Arguments<'_>| match arguments.positional() {
+            [destination, source] => chain.set_state(destination, source),
+            _ => Err(Raised::type_error("_set_state expected 2 arguments")),
+        },
+    )));
+    let base = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
+    let shutdown = base.get_attribute_str(c"shutdown_default_executor")?.get_attribute_str(c"__code__")?;
+    let futures = import(c"asyncio.futures")?;
+    let chain = futures.get_attribute_str(c"_chain_future")?.get_attribute_str(c"__code__")?;
+    RULES.set(Rules {
+        timeout_ends_wait: has_name(&shutdown, "timeouts")?,
+        sets_state_at_once: nested_code_has_name(&chain, "_call_set_state", "_get_running_loop")?,
+        convert_exception: futures.get_attribute_str(c"_convert_future_exc")?,
+    });
+    Ok(())
+}
+
+fn has_name(code: &Any, name: &str) -> Result<bool> {
+    let used = code.get_attribute_str(c"co_names")?;
+    Ok(used.tuple_items().iter().any(|used| ioxide_cpython::methods::name_is(used, name)))
+}
+
+/// Whether the function called `function` inside a function uses a name.
+fn nested_code_has_name(code: &Any, function: &str, name: &str) -> Result<bool> {
+    for constant in code.get_attribute_str(c"co_consts")?.tuple_items() {
+        let named = match constant.get_attribute_optional(&*text("co_name")?)? {
+            Some(found) => ioxide_cpython::methods::name_is(&found, function),
+            None => false,
+        };
+        if named {
+            return has_name(constant, name);
+        }
+    }
+    Ok(false)
+}
+
+const SHUTDOWN: Signature<1> =
+    Signature { function: "shutdown_default_executor", names: ["timeout"], required: 0, positional: 1 };
+const SHUTDOWN_WITHOUT_TIMEOUT: Signature<0> =
+    Signature { function: "shutdown_default_executor", names: [], required: 0, positional: 0 };
+
+impl EventLoop {
+    /// `loop.run_in_executor(executor, func, *args)`: a future of the loop.
+    pub fn run_in_executor(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let Leading { parameters: [executor, function], rest, .. } =
+            arguments.leading("run_in_executor", ["executor", "func"], false)?;
+        self.check_closed()?;
+        if self.is_debug() {
+            super::schedule::check_callback(function, "run_in_executor")?;
+        }
+        let executor = match executor.is_none() {
+            true => self.default_executor()?,
+            false => executor.to_object(),
+        };
+        let mut all = vec![function];
+        all.extend_from_slice(rest);
+        let source = executor.call_method(&names().submit, &all)?;
+        self.wrap_future(source)
+    }
+
+    /// The default executor, made when it is first used. Fails: RuntimeError after its shutdown.
+    fn default_executor(&self) -> Result<Object> {
+        let executor = self.get_attribute(&names()._default_executor)?;
+        self.check_default_executor()?;
+        if !executor.is_none() {
+            return Ok(executor);
+        }
+        let class = import(c"concurrent.futures")?.get_attribute_str(c"ThreadPoolExecutor")?;
+        let keywords = tuple(&[&names().thread_name_prefix])?;
+        let executor = class.call_keywords(&[&*text("asyncio")?], &keywords, 0)?;
+        self.set_attribute(&names()._default_executor, &executor)?;
+        Ok(executor)
+    }
+
+    /// `loop._check_default_executor()`
+    pub fn check_default_executor(&self) -> Result<()> {
+        if self.get_attribute(&names()._executor_shutdown_called)?.is_true()? {
+            return Err(Raised::runtime_error("Executor shutdown has been called"));
+        }
+        Ok(())
+    }
+
+    /// `asyncio.wrap_future(source, loop=self)`
+    fn wrap_future(&self, source: Object) -> Result<Object> {
+        if imports().isfuture.call1(&source)?.is_true()? {
+            return Ok(source);
+        }
+        if !source.is_instance(&imports().ConcurrentFuture)? {
+            let shown = source.repr()?.to_text()?;
+            return Err(Raised::new(
+                builtin(Builtin::AssertionError),
+                &format!("concurrent.futures.Future is expected, got {}", shown.as_str()),
+            ));
+        }
+        let destination = self.call_method0(&names().create_future)?;
+        let chain = allocate(Chain {
+            head: head(),
+            source: Slot::filled(source.clone()),
+            destination: Slot::filled(destination.clone()),
+            event_loop: Slot::filled(destination.call_method0(&names().get_loop)?),
+        })?;
+        let check_cancel = CALL_CHECK_CANCEL.get().bind(&chain)?;
+        destination.call_method1(&names().add_done_callback, &check_cancel)?;
+        source.call_method1(&names().add_done_callback, &*CALL_SET_STATE.get().bind(&chain)?)?;
+        Ok(destination)
+    }
+
+    /// `loop.set_default_executor(executor)`
+    pub fn set_default_executor(&self, executor: &Any) -> Result<()> {
+        let class = import(c"concurrent.futures")?.get_attribute_str(c"ThreadPoolExecutor")?;
+        if !executor.is_instance(&class)? {
+            return Err(Raised::type_error("executor must be ThreadPoolExecutor instance"));
+        }
+        self.set_attribute(&names()._default_executor, executor)
+    }
+
+    /// `await loop.shutdown_default_executor(timeout=None)`; `timeout` in seconds, from 3.12 on.
+    pub fn shutdown_default_executor(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let timeout = match EXECUTOR_SHUTDOWN_TAKES_TIMEOUT {
+            true => given(SHUTDOWN.bind(arguments)?[0]).map(Any::to_object),
+            false => SHUTDOWN_WITHOUT_TIMEOUT.bind(arguments).map(|_| None)?,
+        };
+        let event_loop = self.to_object();
+        coroutine("BaseEventLoop.shutdown_default_executor", async move {
+            event_loop.set_attribute(&names()._executor_shutdown_called, &boolean(true))?;
+            if event_loop.get_attribute(&names()._default_executor)?.is_none() {
+                return Ok(none_object());
+            }
+            let future = event_loop.call_method0(&names().create_future)?;
+            let thread = start_shutdown_thread(&event_loop, &future)?;
+            let timeout = timeout.unwrap_or_else(none_object);
+            match RULES.get().timeout_ends_wait {
+                true => wait_for_shutdown(&event_loop, &future, &thread, &timeout).await,
+                false => join_after_shutdown(&event_loop, &future, &thread, &timeout).await,
+            }
+        })
+    }
+
+    /// `loop._do_shutdown(future)`, in the helper thread: waits for the workers, then tells the loop.
+    pub fn do_shutdown(&self, future: &Any) -> Result<()> {
+        let executor = self.get_attribute(&names()._default_executor)?;
+        let ended = shut_down(&executor, true).and_then(|()| {
+            if self.is_closed() {
+                return Ok(());
+            }
+            if RULES.get().timeout_ends_wait {
+                let set_result = &imports().set_result_unless_cancelled;
+                return self
+                    .call_method(&names().call_soon_threadsafe, &[set_result, future, none()])
+                    .map(drop);
+            }
+            let set_result = future.get_attribute(&names().set_result)?;
+            self.call_method(&names().call_soon_threadsafe, &[&set_result, none()]).map(drop)
+        });
+        match ended {
+            Err(raised) if raised.matches(builtin(Builtin::Exception)) => {
+                let exception = raised.take();
+                handling(&exception, || self.report_failed_shutdown(future, &exception))
+            }
+            ended => ended,
+        }
+    }
+
+    fn report_failed_shutdown(&self, future: &Any, exception: &Any) -> Result<()> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        if RULES.get().timeout_ends_wait && future.call_method0(&names().cancelled)?.is_true()? {
+            return Ok(());
+        }
+        let set_exception = future.get_attribute(&names().set_exception)?;
+        self.call_method(&names().call_soon_threadsafe, &[&set_exception, exception]).map(drop)
+    }
+}
+
+impl Chain {
+    /// The loop's future is done: if it was cancelled, so is the executor's.
+    fn pass_cancellation(&self) -> Result<()> {
+        let (Some(source), Some(destination)) = (self.source.get_object(), self.destination.get_object())
+        else {
+            return Ok(());
+        };
+        if destination.call_method0(&names().cancelled)?.is_true()? {
+            source.call_method0(&names().cancel)?;
+        }
+        Ok(())
+    }
+
+    /// The executor's future is done, in whichever thread: its state goes to the loop's thread (X1).
+    fn send_state(&self) -> Result<()> {
+        let (Some(source), Some(destination), Some(event_loop)) =
+            (self.source.get_object(), self.destination.get_object(), self.event_loop.get_object())
+        else {
+            return Ok(());
+        };
+        let closed = event_loop.call_method0(&names().is_closed)?.is_true()?;
+        if closed && destination.call_method0(&names().cancelled)?.is_true()? {
+            return Ok(());
+        }
+        if RULES.get().sets_state_at_once && running_loop()?.is_some_and(|running| running.is(&event_loop)) {
+            return self.set_state(&destination, &source);
+        }
+        if closed {
+            return Ok(());
+        }
+        let set_state = SET_STATE.get().bind(&self.head)?;
+        let arguments = [&*set_state, &*destination, &*source];
+        event_loop.call_method(&names().call_soon_threadsafe, &arguments).map(drop)
+    }
+
+    /// Copies the state of the executor's future to the loop's (X2).
+    fn set_state(&self, destination: &Any, source: &Any) -> Result<()> {
+        let held = (self.source.take(), self.destination.take());
+        let outcome = copy_state(destination, source);
+        drop_keeping(held, outcome)
+    }
+}
+
+/// Drops references, which may run Python, without losing a pending exception.
+fn drop_keeping<T>(references: T, outcome: Result<()>) -> Result<()> {
+    match outcome.map_err(Raised::take) {
+        Ok(()) => {
+            drop(references);
+            Ok(())
+        }
+        Err(exception) => {
+            drop(references);
+            Err(Raised::exception(exception))
+        }
+    }
+}
+
+fn copy_state(destination: &Any, source: &Any) -> Result<()> {
+    if destination.call_method0(&names().cancelled)?.is_true()? {
+        return Ok(());
+    }
+    if destination.call_method0(&names().done)?.is_true()? {
+        return Err(Raised::empty(builtin(Builtin::AssertionError)));
+    }
+    let (cancelled, result, exception) = state_of(source)?;
+    if cancelled {
+        return destination.call_method0(&names().cancel).map(drop);
+    }
+    match exception {
+        Some(exception) => {
+            let exception = RULES.get().convert_exception.call1(&exception)?;
+            destination.call_method1(&names().set_exception, &exception).map(drop)
+        }
+        None => destination.call_method1(&names().set_result, &result).map(drop),
+    }
+}
+
+/// How a future of `concurrent.futures` ended: cancelled, its result, its exception.
+fn state_of(source: &Any) -> Result<(bool, Object, Option<Object>)> {
+    if let Some(snapshot) = source.get_attribute_optional(&names()._get_snapshot)? {
+        let snapshot = snapshot.call0()?;
+        if let [_done, cancelled, result, exception] = snapshot.tuple_items() {
+            let exception = given(Some(exception)).map(Any::to_object);
+            return Ok((cancelled.is_true()?, result.to_object(), exception));
+        }
+    }
+    if source.call_method0(&names().cancelled)?.is_true()? {
+        return Ok((true, none_object(), None));
+    }
+    let exception = source.call_method0(&names().exception)?;
+    if !exception.is_none() {
+        return Ok((false, none_object(), Some(exception)));
+    }
+    Ok((false, source.call_method0(&names().result)?, None))
+}
+
+/// `threading.Thread(target=loop._do_shutdown, args=(future,))`, started.
+fn start_shutdown_thread(event_loop: &Any, future: &Any) -> Result<Object> {
+    let class = import(c"threading")?.get_attribute_str(c"Thread")?;
+    let target = event_loop.get_attribute_str(c"_do_shutdown")?;
+    let keywords = keyword_names(&[&names().target, &names().args])?;
+    let thread = class.call_keywords(&[&*target, &*tuple(&[future])?], &keywords, 0)?;
+    thread.call_method0(&names().start)?;
+    Ok(thread)
+}
+
+/// 3.13 and later: the timeout ends the wait, with a warning.
+async fn wait_for_shutdown(event_loop: &Any, future: &Any, thread: &Any, timeout: &Any) -> Result<Object> {
+    let manager = import(c"asyncio.timeouts")?.get_attribute_str(c"timeout")?.call1(timeout)?;
+    wait_for(&*manager.call_method0(&*text("__aenter__")?)?).await?;
+    let waited = wait_for(future).await.map_err(Raised::take);
+    let leave = text("__aexit__")?;
+    let left = match waited {
+        Ok(_) => {
+            let leaving = manager.call_method(&leave, &[none(), none(), none()])?;
+            wait_for(&leaving).await.map(drop)
+        }
+        Err(exception) => {
+            let traceback = exception.get_attribute_str(c"__traceback__")?;
+            let arguments = [exception.get_type(), &*exception, &*traceback];
+            let leaving = manager.call_method(&leave, &arguments)?;
+            match wait_for(&leaving).await {
+                Ok(suppressed) if suppressed.is_true()? => Ok(()),
+                Ok(_) => Err(Raised::exception(exception)),
+                Err(raised) => Err(raised),
+            }
+        }
+    };
+    match left {
+        Ok(()) => thread.call_method0(&names().join),
+        Err(raised) if raised.matches(builtin(Builtin::TimeoutError)) => {
+            let exception = raised.take();
+            handling(&exception, || abandon_workers(event_loop, timeout))
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+/// 3.11 and 3.12: waits for the workers however long they take, then joins the helper thread.
+async fn join_after_shutdown(event_loop: &Any, future: &Any, thread: &Any, timeout: &Any) -> Result<Object> {
+    let waited = wait_for(future).await.map_err(Raised::take);
+    thread.call_method1(&names().join, timeout)?;
+    if let Err(exception) = waited {
+        return Err(Raised::exception(exception));
+    }
+    if thread.call_method0(&*text("is_alive")?)?.is_true()? {
+        return abandon_workers(event_loop, timeout);
+    }
+    Ok(none_object())
+}
+
+/// The workers did not end in time: nobody waits for them any longer.
+fn abandon_workers(event_loop: &Any, timeout: &Any) -> Result<Object> {
+    let timeout = timeout.str()?.to_text()?;
+    let message =
+        format!("The executor did not finishing joining its threads within {} seconds.", timeout.as_str());
+    let keywords = keyword_names(&[&*text("stacklevel")?])?;
+    let arguments = [&*text(&message)?, builtin(Builtin::RuntimeWarning), &*integer(1)?];
+    imports().warn.call_keywords(&arguments, &keywords, 2)?;
+    shut_down(&*event_loop.get_attribute(&names()._default_executor)?, false)?;
+    Ok(none_object())
+}
+
+fn shut_down(executor: &Any, wait: bool) -> Result<()> {
+    let keywords = tuple(&[&names().wait])?;
+    executor.call_method_keywords(&names().shutdown, &[&boolean(wait)], &keywords).map(drop)
+}
+
+impl Traverse for Chain {
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.slot(&self.source);
+        visitor.slot(&self.destination);
+        visitor.slot(&self.event_loop);
+    }
+
+    fn clear(&self) {
+        self.source.clear();
+        self.destination.clear();
+        self.event_loop.clear();
+    }
+}

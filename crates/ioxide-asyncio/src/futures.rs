@@ -19,6 +19,8 @@ use ioxide_cpython::version::{FutureObject, FutureState, clear_instance_attribut
 use ioxide_cpython::{Any, Object, Once, Raised, Result, context, imports, names, none, none_object};
 use std::ops::Deref;
 
+pub use ioxide_cpython::outcome::{Outcome, cancelled_error, outcome};
+
 #[repr(transparent)]
 pub struct Future(FutureObject);
 
@@ -153,41 +155,6 @@ pub fn cancel(future: &FutureObject, message: Option<&Any>) -> Result<bool> {
     future.cancel_message.set(message.unwrap_or(none()).to_object());
     schedule_callbacks(future)?;
     Ok(true)
-}
-
-/// The CancelledError of a cancelled future, with its message; a stored one is handed out once.
-pub fn cancelled_error(future: &FutureObject) -> Result<Object> {
-    if let Some(exception) = future.cancelled_exception.take() {
-        return Ok(exception);
-    }
-    match future.cancel_message.get_object().filter(|message| !message.is_none()) {
-        Some(message) => imports().CancelledError.call1(&message),
-        None => imports().CancelledError.call0(),
-    }
-}
-
-/// How a future that is done ended.
-pub enum Outcome {
-    /// With a result, which `await` reads from the future itself.
-    Result,
-    Exception(Object),
-}
-
-/// `future.result()`, with the exception as a value. Fails: InvalidStateError.
-pub fn outcome(future: &FutureObject) -> Result<Outcome> {
-    match future.state() {
-        FutureState::Pending => Err(Raised::new(&imports().InvalidStateError, "Result is not set.")),
-        FutureState::Cancelled => cancelled_error(future).map(Outcome::Exception),
-        FutureState::Finished => {
-            future.set_log_traceback(false);
-            let Some(exception) = future.exception.get_object() else {
-                return Ok(Outcome::Result);
-            };
-            let traceback = future.exception_traceback.take();
-            ioxide_cpython::exception::set_traceback(&exception, traceback.as_deref());
-            Ok(Outcome::Exception(exception))
-        }
-    }
 }
 
 const ADD_DONE_CALLBACK: Signature<2> =

@@ -66,7 +66,7 @@ impl<T: Recycled> FreeList<T> {
 }
 
 unsafe extern "C" {
-    fn _Py_NewReference(object: *mut ffi::PyObject);
+    pub(crate) fn _Py_NewReference(object: *mut ffi::PyObject);
 }
 
 /// A class whose dead instances go to a free list.

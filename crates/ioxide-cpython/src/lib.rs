@@ -8,7 +8,8 @@
 //! | exception | raising, taking, reporting |
 //! | methods, functions | Rust functions as methods, as coroutine functions and as functions of a module |
 //! | types, freelist, gc | Rust structs as classes, garbage collection |
-//! | coroutine, context, current | awaiting both ways, contextvars, the running loop and the current task |
+//! | coroutine, outcome | awaiting both ways, how futures ended |
+//! | context, current | contextvars, the running loop and the current task |
 //! | names, imports, once | interned names, imported objects, set once |
 //! | detach | the GIL given back and taken |
 //! | task_registry | behind `all_tasks` |
@@ -31,6 +32,7 @@ pub mod module;
 pub mod names;
 pub mod object;
 pub mod once;
+pub mod outcome;
 pub mod task_registry;
 pub mod types;
 pub mod value;

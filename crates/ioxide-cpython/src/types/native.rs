@@ -16,6 +16,7 @@ use std::ffi::{CStr, c_int, c_void};
 pub struct NativeClass {
     name: &'static CStr,
     size: usize,
+    item_size: c_int,
     flags: u64,
     slots: Vec<ffi::PyType_Slot>,
     functions: Vec<ffi::PyMethodDef>,
@@ -25,7 +26,14 @@ impl NativeClass {
     /// `name` is the full name, `ioxide.Future`.
     pub fn new<T: Native>(name: &'static CStr) -> NativeClass {
         let flags = u64::from(ffi::Py_TPFLAGS_DEFAULT as u32);
-        NativeClass { name, size: size_of::<T>(), flags, slots: Vec::new(), functions: Vec::new() }
+        NativeClass {
+            name,
+            size: size_of::<T>(),
+            item_size: 0,
+            flags,
+            slots: Vec::new(),
+            functions: Vec::new(),
+        }
     }
 
     /// # Safety
@@ -181,6 +189,13 @@ impl NativeClass {
         }
     }
 
+    /// Instances have more bytes behind the struct, as many as their `ob_size` says; `deallocate` frees them.
+    pub(crate) fn variable_size(mut self, deallocate: ffi::destructor) -> NativeClass {
+        self.item_size = 1;
+        // SAFETY: the signature of destructor.
+        unsafe { self.slot(ffi::Py_tp_dealloc, deallocate as *mut c_void) }
+    }
+
     /// Drops the struct in place and frees the memory; for classes without a base.
     pub fn dropped<T: Native>(self) -> NativeClass {
         // SAFETY: the signature of destructor.
@@ -231,7 +246,7 @@ impl NativeClass {
         let mut spec = ffi::PyType_Spec {
             name: self.name.as_ptr(),
             basicsize: self.size as c_int,
-            itemsize: 0,
+            itemsize: self.item_size,
             flags: self.flags as u32 as _,
             slots: self.slots.as_mut_ptr(),
         };

@@ -105,6 +105,20 @@ pub struct HandleObject {
     weak_references: Cell<*mut ffi::PyObject>,
 }
 
+/// The struct of StopIteration.
+#[repr(C)]
+pub struct StopIterationObject {
+    head: Any,
+    dict: Slot,
+    pub arguments: Slot,
+    notes: Slot,
+    traceback: Slot,
+    context: Slot,
+    cause: Slot,
+    suppress_context: Cell<std::ffi::c_char>,
+    pub value: Slot,
+}
+
 /// The slots of `asyncio.TimerHandle`.
 #[repr(C)]
 pub struct TimerHandleObject {
@@ -389,6 +403,20 @@ impl HandleObject {
         self.event_loop.clear();
         self.repr.clear();
         self.source_traceback.clear();
+    }
+}
+
+impl StopIterationObject {
+    /// Drops every reference of the struct. Runs Python: finalizers.
+    pub fn clear_fields(&self) {
+        self.dict.clear();
+        self.arguments.clear();
+        self.notes.clear();
+        self.traceback.clear();
+        self.context.clear();
+        self.cause.clear();
+        self.suppress_context.set(0);
+        self.value.clear();
     }
 }
 

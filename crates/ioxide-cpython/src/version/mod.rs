@@ -6,12 +6,15 @@
 //! the running interpreter's when the module is imported and refuses to load where they differ.
 
 mod layout;
+mod thread_state;
 
 #[cfg(not(Py_3_14))]
 pub(crate) use layout::task_of_node;
 pub use layout::{
-    FutureObject, FutureState, HandleObject, ListNode, TaskObject, TimerHandleObject, as_future,
+    FutureObject, FutureState, HandleObject, ListNode, StopIterationObject, TaskObject, TimerHandleObject,
+    as_future,
 };
+pub(crate) use thread_state::coroutine_origin_tracking_depth;
 
 use crate::object::{Any, Object, Raised, Result};
 use pyo3_ffi as ffi;
@@ -43,6 +46,21 @@ pub(crate) fn verify_layout(future: &Any, task: &Any, handle: &Any, timer_handle
     }
     verify_slots(handle, &HANDLE_SLOTS)?;
     verify_slots(timer_handle, &TIMER_HANDLE_SLOTS)
+}
+
+/// Whether StopIteration has the struct that `returned` fills. Fails: ImportError.
+pub(crate) fn verify_stop_iteration(class: &Any) -> Result<()> {
+    // SAFETY: a class.
+    let size = unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
+    let descriptor = class.get_attribute(&crate::names().value)?;
+    let offset = member_offset(&descriptor);
+    let expected = std::mem::offset_of!(StopIterationObject, value);
+    if size == size_of::<StopIterationObject>() && offset == Some(expected) {
+        return thread_state::initialize();
+    }
+    // SAFETY: the interpreter never frees ImportError.
+    let import_error = unsafe { Any::from_ptr(ffi::PyExc_ImportError) };
+    Err(Raised::new(import_error, "ioxide was built for another layout of StopIteration"))
 }
 
 const HANDLE_SLOTS: [(&std::ffi::CStr, usize); 7] = [

@@ -1,0 +1,261 @@
+//! `Coroutine`: a Python coroutine whose body is a Rust `async fn`. The compiler writes the state machine, the asyncio task
+//! that awaits it is the executor; there is no Rust executor and no waker that wakes.
+//!
+//! Invariants:
+//! C1. A body is polled only from `step`, on the thread that holds the GIL; its waker is the `Exchange` of the
+//!     coroutine being stepped and is read nowhere else.
+//! C2. While a body waits, what it waits for is in `awaiting`, where the collector sees it.
+//! C3. `table` is taken out before the body is dropped, and is in its place while the body is polled only as `Running`.
+
+use super::memory::{self, BodyTable};
+use super::waiting::Exchange;
+use super::{Step, inspection, thrown_exception};
+use crate::exception::{Builtin, builtin};
+use crate::gc::{Traverse, Visitor};
+use crate::methods::{Arguments, getter, method, method0, method1};
+use crate::object::{Any, Object, Raised, Result, Slot};
+use crate::once::Once;
+use crate::types::{Class, Native, NativeClass, head};
+use crate::value::text;
+use pyo3_ffi as ffi;
+use std::cell::Cell;
+use std::future::Future;
+use std::task::Poll;
+
+/// A Python coroutine object with a Rust body, which lies behind these fields (memory, M3).
+#[repr(C, align(16))]
+pub struct Coroutine {
+    head: Any,
+    room: ffi::Py_ssize_t,
+    table: Cell<Option<&'static BodyTable>>,
+    exchange: Exchange,
+    origin: Slot,
+    qualified_name: &'static str,
+    state: Cell<State>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Created,
+    Suspended,
+    Running,
+    Closed,
+}
+
+static COROUTINE: Once<Class> = Once::new();
+
+// SAFETY: repr(C) with the head first; created by `memory::create` only.
+unsafe impl Native for Coroutine {
+    fn class() -> &'static Once<Class> {
+        &COROUTINE
+    }
+}
+
+pub(super) fn initialize() -> Result<()> {
+    let class = NativeClass::new::<Coroutine>(c"ioxide.Coroutine")
+        .doc(c"A coroutine whose body is written in Rust; await it as any other.")
+        .not_instantiable()
+        .variable_size(memory::deallocate)
+        .collected::<Coroutine>()
+        .finalized::<Coroutine, _>(|this: &Coroutine| {
+            if this.state.get() == State::Created {
+                inspection::warn_never_awaited(&this.head);
+            }
+        })
+        .awaits_itself::<Coroutine>()
+        .sendable::<Coroutine, _>(Coroutine::send)
+        .repr::<Coroutine, _>(Coroutine::repr)
+        .methods(vec![
+            method1(c"send", Coroutine::python_send),
+            method(c"throw", Coroutine::python_throw),
+            method0(c"close", Coroutine::close),
+        ])
+        .attributes(vec![
+            getter(c"__name__", Coroutine::name),
+            getter(c"__qualname__", Coroutine::qualified_name),
+            getter(c"cr_await", Coroutine::awaited),
+            getter(c"cr_running", |this: &Coroutine| this.state.get() == State::Running),
+            getter(c"cr_suspended", |this: &Coroutine| this.state.get() == State::Suspended),
+            getter(c"cr_code", |this: &Coroutine| inspection::code(this.qualified_name)),
+            getter(c"cr_frame", |this: &Coroutine| match this.state.get() {
+                State::Closed => Ok(crate::none_object()),
+                _ => inspection::frame(this.qualified_name),
+            }),
+            getter(c"cr_origin", |this: &Coroutine| this.origin.get_or_none()),
+        ])
+        .create(&[])?;
+    COROUTINE.set(class);
+    Ok(())
+}
+
+/// A coroutine object that runs `body` when it is awaited. `qualified_name` is what its repr shows.
+#[inline]
+pub fn coroutine(
+    qualified_name: &'static str,
+    body: impl Future<Output = Result<Object>> + 'static,
+) -> Result<Object> {
+    let origin = inspection::origin()?;
+    memory::create(body, |table| Coroutine {
+        head: head(),
+        room: 0,
+        table: Cell::new(Some(table)),
+        exchange: Exchange::new(),
+        origin: origin.map_or_else(Slot::empty, Slot::filled),
+        qualified_name,
+        state: Cell::new(State::Created),
+    })
+}
+
+impl Coroutine {
+    /// One step of the body, which finds in the exchange what was sent or thrown.
+    #[inline]
+    fn step(&self) -> Result<Step> {
+        match self.state.get() {
+            State::Running => return Err(self.refuse("coroutine already executing")),
+            State::Closed => return Err(self.refuse("cannot reuse already awaited coroutine")),
+            State::Created | State::Suspended => {}
+        }
+        let Some(table) = self.table.get() else {
+            return Err(self.refuse("cannot reuse already awaited coroutine"));
+        };
+        self.state.set(State::Running);
+        let body = memory::body_of(self.head.as_ptr().cast());
+        // SAFETY: memory, M3; it is not polled again meanwhile, because the state says Running (C3).
+        match self.exchange.with_context(|context| unsafe { (table.poll)(body, context) }) {
+            Poll::Pending => {
+                self.state.set(State::Suspended);
+                Ok(Step::Yielded(self.exchange.yielded.take().unwrap_or_else(crate::none_object)))
+            }
+            Poll::Ready(outcome) => {
+                self.finish();
+                outcome.map(Step::Returned)
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse(&self, message: &str) -> Raised {
+        self.exchange.sent.clear();
+        self.exchange.thrown.clear();
+        match self.state.get() {
+            State::Running => Raised::value_error(message),
+            _ => Raised::runtime_error(message),
+        }
+    }
+
+    /// The body has ended, or is given up.
+    fn finish(&self) {
+        self.state.set(State::Closed);
+        if let Some(table) = self.table.take() {
+            memory::drop_body_of(&self.head, table);
+        }
+        self.exchange.sent.clear();
+        self.exchange.thrown.clear();
+        self.exchange.awaiting.clear();
+    }
+
+    #[inline]
+    fn send(&self, value: &Any) -> Result<Step> {
+        if !value.is_none() {
+            if self.state.get() == State::Created {
+                return Err(Raised::type_error("can't send non-None value to a just-started coroutine"));
+            }
+            self.exchange.sent.set(value.to_object());
+        }
+        self.step()
+    }
+
+    fn python_send(&self, value: &Any) -> Result<Object> {
+        self.send(value)?.into_object()
+    }
+
+    /// `throw(exception)`
+    pub(super) fn throw(&self, exception: Object) -> Result<Step> {
+        match self.state.get() {
+            State::Created => {
+                self.finish();
+                Err(Raised::exception(exception))
+            }
+            _ => {
+                self.exchange.thrown.set(exception);
+                self.step()
+            }
+        }
+    }
+
+    /// `throw(exception)` and, as generators still take it, `throw(type, value, traceback)`.
+    fn python_throw(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let exception = thrown_exception(arguments.positional())?;
+        self.throw(exception)?.into_object()
+    }
+
+    fn close(&self) -> Result<()> {
+        if matches!(self.state.get(), State::Created | State::Closed) {
+            self.finish();
+            return Ok(());
+        }
+        match self.throw(builtin(Builtin::GeneratorExit).call0()?) {
+            Ok(Step::Yielded(_)) => Err(Raised::runtime_error("coroutine ignored GeneratorExit")),
+            Ok(Step::Returned(_)) => Ok(()),
+            Err(raised)
+                if raised.matches(builtin(Builtin::GeneratorExit))
+                    || raised.matches(builtin(Builtin::StopIteration)) =>
+            {
+                drop(raised.take());
+                Ok(())
+            }
+            Err(raised) => Err(raised),
+        }
+    }
+
+    /// `cr_await`: the iterator that the body waits for; of a future, the one that `await` in Python would show.
+    fn awaited(&self) -> Result<Object> {
+        match self.exchange.awaiting.get_object() {
+            None => Ok(crate::none_object()),
+            Some(awaited) if awaited.is_subtype_of(&crate::imports().Future) => {
+                super::await_iterator(&awaited)
+            }
+            Some(awaited) => Ok(awaited),
+        }
+    }
+
+    fn name(&self) -> Result<Object> {
+        text(self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name))
+    }
+
+    fn qualified_name(&self) -> Result<Object> {
+        text(self.qualified_name)
+    }
+
+    fn repr(&self) -> Result<Object> {
+        text(&format!("<coroutine object {} at {:p}>", self.qualified_name, self))
+    }
+
+    /// Whether there is anything to say when the object dies.
+    pub(super) fn wants_finalizer(&self) -> bool {
+        self.state.get() == State::Created
+    }
+
+    /// Lets go of body and fields before the memory is used for another coroutine.
+    pub(super) fn release(&self) {
+        self.finish();
+        self.exchange.yielded.clear();
+        self.origin.clear();
+    }
+}
+
+impl Traverse for Coroutine {
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.slot(&self.exchange.sent);
+        visitor.slot(&self.exchange.thrown);
+        visitor.slot(&self.exchange.yielded);
+        visitor.slot(&self.exchange.awaiting);
+        visitor.slot(&self.origin);
+    }
+
+    fn clear(&self) {
+        if self.state.get() != State::Running {
+            self.finish();
+        }
+    }
+}

@@ -473,3 +473,23 @@ def test_a_reader_that_removes_itself_and_fails(loop: Loop) -> None:
         while not reports:
             spin(loop)
     assert reports == ["Exception in callback None()"]
+
+
+def test_a_busy_loop_looks_at_its_first_descriptor(loop: Loop) -> None:
+    near, far = socket.socketpair()
+
+    async def main() -> None:
+        heard = loop.create_future()
+        await asyncio.sleep(0.001)  # the loop has waited without any descriptor
+        loop.add_reader(near, heard.set_result, None)
+        far.send(b"x")
+        async with asyncio.timeout(20):
+            while not heard.done():
+                await asyncio.sleep(0)
+                if loop.time() > deadline:
+                    raise AssertionError("never looked")
+        loop.remove_reader(near)
+
+    deadline = loop.time() + 10
+    with near, far:
+        loop.run_until_complete(main())

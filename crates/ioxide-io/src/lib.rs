@@ -5,10 +5,11 @@
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`write_queue`] is what a transport still has to send; [`read_buffer`]
-//! is where a loop receives into.
+//! is where a loop receives into;
+//! [`pipe`] is every system call on the end of a pipe.
 //!
 //! Invariants:
-//! B1. No call blocks on a descriptor that is in non-blocking mode; transfers do not block on any.
+//! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any.
 //! B2. Interrupted calls are repeated inside, so that `Interrupted` never comes out.
 //! B3. A descriptor is closed here only if it is an `OwnedFd`; a [`SocketRef`] borrows.
 //! B4. An error is the kernel's, with its errno.
@@ -16,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod address;
+pub mod pipe;
 pub mod read_buffer;
 pub mod socket;
 mod sys;
@@ -25,6 +27,7 @@ pub mod write_queue;
 mod random;
 
 pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
+pub use pipe::{FileKind, PipeRef};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};
 pub use write_queue::{Progress, WriteQueue};

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::slice;
 
 use crate::address::SocketAddress;
+use crate::pipe::PipeRef;
 use crate::socket::SocketRef;
 
 /// What asyncio's selector transports ask for in one `recv`.
@@ -41,6 +42,17 @@ impl ReadBuffer {
         let bytes = self.bytes();
         let length = socket.receive(bytes)?;
         // SAFETY: the receive has written `length` bytes (R1).
+        Ok(unsafe { initialised(bytes, length) })
+    }
+
+    /// Reads what has arrived in a pipe, up to the capacity; empty is the end.
+    ///
+    /// Fails as [`PipeRef::read`] does, with `WouldBlock` when nothing has arrived.
+    #[inline]
+    pub fn read(&mut self, pipe: PipeRef) -> io::Result<&[u8]> {
+        let bytes = self.bytes();
+        let length = pipe.read(bytes)?;
+        // SAFETY: the read has written `length` bytes (R1).
         Ok(unsafe { initialised(bytes, length) })
     }
 

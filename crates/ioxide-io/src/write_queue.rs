@@ -83,19 +83,34 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         self.chunks.iter().map(|chunk| &chunk.buffer)
     }
 
+    /// What remains of every buffer, oldest first.
+    pub fn remaining(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Chunk::remaining)
+    }
+
     /// Writes as much as `sink` takes without waiting, and hands every buffer that is through to
     /// `release`, which must not reach this queue.
     ///
     /// Fails with the sink's error, but for `WouldBlock`, which is `Partial`, and `Interrupted`, which
     /// is repeated. What was not written by then stays in the queue.
     pub fn flush(&mut self, sink: &mut impl Write, release: &mut impl FnMut(B)) -> io::Result<Progress> {
+        self.flush_by(usize::MAX, sink, release)
+    }
+
+    /// As `flush`, but a write gathers buffers up to `limit` bytes only: a longer one goes by itself.
+    pub fn flush_by(
+        &mut self,
+        limit: usize,
+        sink: &mut impl Write,
+        release: &mut impl FnMut(B),
+    ) -> io::Result<Progress> {
         loop {
             self.release_sent(release);
             if self.chunks.is_empty() {
                 self.chunks.shrink_to(RETAINED_BUFFERS);
                 return Ok(Progress::Drained);
             }
-            let (offered, taken) = match self.write_once(sink) {
+            let (offered, taken) = match self.write_once(limit, sink) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Partial),
@@ -111,7 +126,7 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
 
     /// Returns how many bytes were offered to `sink` and how many it took.
     #[inline]
-    fn write_once(&self, sink: &mut impl Write) -> io::Result<(usize, usize)> {
+    fn write_once(&self, limit: usize, sink: &mut impl Write) -> io::Result<(usize, usize)> {
         if let (Some(only), 1) = (self.chunks.front(), self.chunks.len()) {
             let remaining = only.remaining();
             return Ok((remaining.len(), sink.write(remaining)?));
@@ -121,6 +136,9 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         let mut count = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             let remaining = chunk.remaining();
+            if count > 0 && offered + remaining.len() > limit {
+                break;
+            }
             offered += remaining.len();
             count += 1;
             *slice = IoSlice::new(remaining);
@@ -292,6 +310,32 @@ mod tests {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, (0..3 * GATHERED_BUFFERS).flat_map(|index| [index as u8; 2]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_limited_flush_keeps_small_writes_whole() {
+        struct Lengths(Vec<usize>);
+        impl Write for Lengths {
+            fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+                self.0.push(data.len());
+                Ok(data.len())
+            }
+            fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.0.push(buffers.iter().map(|buffer| buffer.len()).sum());
+                Ok(self.0[self.0.len() - 1])
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut queue = WriteQueue::new();
+        for length in [3, 4, 5, 30, 1, 9, 2] {
+            queue.push(vec![0; length]);
+        }
+        assert_eq!(queue.remaining().map(<[u8]>::len).sum::<usize>(), queue.len_bytes());
+        let mut lengths = Lengths(Vec::new());
+        assert_eq!(queue.flush_by(10, &mut lengths, &mut drop).unwrap(), Progress::Drained);
+        assert_eq!(lengths.0, [7, 5, 30, 10, 2]);
     }
 
     #[test]

@@ -24,15 +24,11 @@ const METHODS: &[&str] = &[
     "_start_serving",
     "_accept_connection",
     "_accept_connection2",
-    // TLS, datagrams, pipes, processes, files sent whole.
+    // TLS, datagrams, processes, files sent whole.
     "start_tls",
     "_make_ssl_transport",
     "create_datagram_endpoint",
     "_make_datagram_transport",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "_make_read_pipe_transport",
-    "_make_write_pipe_transport",
     "subprocess_exec",
     "subprocess_shell",
     "_make_subprocess_transport",

@@ -13,6 +13,7 @@ pub fn definition() -> ShellDefinition {
     methods.extend(descriptors());
     methods.extend(sockets());
     methods.extend(services());
+    methods.extend(pipes());
     ShellDefinition {
         name: c"EventLoop",
         bases: vec![imports().AbstractEventLoop.clone()],
@@ -289,6 +290,25 @@ fn exceptions_and_signals() -> Vec<ioxide_cpython::methods::Definition> {
         method1(c"_process_self_data", EventLoop::process_signals),
         method1(c"_add_callback", EventLoop::add_callback),
         method1(c"_add_callback_signalsafe", EventLoop::add_callback_signalsafe),
+    ]
+}
+
+fn pipes() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            coroutine_method(c"connect_read_pipe", EventLoop::connect_read_pipe),
+            c"connect_read_pipe($self, protocol_factory, pipe)\n--\n\n\
+              Reads from a pipe, FIFO, socket or character device, which the transport closes. \
+              ValueError for other files.",
+        ),
+        documented(
+            coroutine_method(c"connect_write_pipe", EventLoop::connect_write_pipe),
+            c"connect_write_pipe($self, protocol_factory, pipe)\n--\n\n\
+              Writes to a pipe, FIFO, socket or character device, which the transport closes. \
+              ValueError for other files.",
+        ),
+        method(c"_make_read_pipe_transport", crate::transports::make_read_pipe_transport),
+        method(c"_make_write_pipe_transport", crate::transports::make_write_pipe_transport),
     ]
 }
 

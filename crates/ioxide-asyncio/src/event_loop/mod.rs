@@ -9,6 +9,7 @@
 //! | lifecycle | run_forever, run_until_complete, stop, close |
 //! | watch | which descriptor somebody waits for: add_reader, transports, operations |
 //! | sock, serve | the sock_* coroutines, the end of listening sockets |
+//! | pipes | connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, asyncgens | work in threads, asynchronous generators |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
@@ -28,6 +29,7 @@ mod executor;
 mod lifecycle;
 mod methods;
 mod overrides;
+mod pipes;
 mod report;
 mod schedule;
 mod serve;

@@ -77,8 +77,14 @@ impl EventLoop {
         if core.polls_every_turn || core.polled_at.get() == MonotonicTime::ZERO {
             return true;
         }
-        core.watches.is_watching()
-            && MonotonicTime::now().saturating_since(core.polled_at.get()) >= WAIT_AT_LEAST_EVERY
+        if !core.watches.is_watching() {
+            return false;
+        }
+        match core.polled_at.get() {
+            // The last look was before the first descriptor was watched.
+            MonotonicTime::MAX => true,
+            polled_at => MonotonicTime::now().saturating_since(polled_at) >= WAIT_AT_LEAST_EVERY,
+        }
     }
 
     fn wait_for_events(&self, timeout: Option<Duration>) -> io::Result<usize> {

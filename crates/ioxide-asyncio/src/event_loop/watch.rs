@@ -214,6 +214,19 @@ impl EventLoop {
         Some(watcher)
     }
 
+    /// Stops watching a direction of a descriptor for a transport, if it is the one that is told: the number may have
+    /// been closed behind its back and belong to somebody else.
+    pub fn unwatch_transport(&self, fd: RawFd, direction: Direction, transport: &Any) -> Option<Watcher> {
+        let index = usize::try_from(fd).ok()?;
+        let mut entries = self.core().watches.entries.borrow_mut();
+        let is_told = match entries.get_mut(index)?.watcher(direction) {
+            Some(Watcher::Transport(watcher)) => watcher.is(transport),
+            _ => false,
+        };
+        drop(entries);
+        if is_told { self.unwatch(fd, direction) } else { None }
+    }
+
     /// After less is wanted than before. The descriptor may be closed already, which has ended its registration.
     fn register_again(&self, fd: RawFd, index: usize) {
         let _ = self.register(fd, index);

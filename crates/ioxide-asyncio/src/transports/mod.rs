@@ -2,14 +2,22 @@
 //!
 //! | file | room |
 //! |---|---|
+//! | base | what all of them have |
+//! | flow_control | limits of the write buffer, pausing and resuming the protocol |
 //! | stream/ | the transport of a connected stream socket |
+//! | pipe/ | the transports of the two ends of a pipe |
 //!
-//! Datagram, pipe and process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
+//! Datagram and process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
 
+mod base;
+mod flow_control;
+mod pipe;
 mod stream;
 
+pub use pipe::{make_read_pipe_transport, make_write_pipe_transport};
 pub use stream::make_socket_transport;
 
+use self::pipe::{ReadPipeTransport, WritePipeTransport};
 use self::stream::SocketTransport;
 use crate::event_loop::{Direction, EventLoop};
 use ioxide_cpython::value::integer;
@@ -18,24 +26,33 @@ use std::os::fd::RawFd;
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    stream::initialize()
+    stream::initialize()?;
+    pipe::initialize()
 }
 
 /// The descriptor of a transport is ready. `transport` is what was given to `EventLoop::watch`.
 /// Fails: KeyboardInterrupt, SystemExit; other exceptions go to the loop's exception handler.
 pub fn on_ready(transport: &Object, direction: Direction) -> Result<()> {
-    match SocketTransport::from_any(transport) {
-        Some(transport) => transport.on_ready(direction),
-        None => Ok(()),
+    if let Some(transport) = SocketTransport::from_any(transport) {
+        transport.on_ready(direction)
+    } else if let Some(transport) = ReadPipeTransport::from_any(transport) {
+        transport.on_ready()
+    } else if let Some(transport) = WritePipeTransport::from_any(transport) {
+        transport.on_ready(direction)
+    } else {
+        Ok(())
     }
 }
 
 /// Sends what a transport has buffered in this turn. `transport` is what was given to `EventLoop::flush_later`.
 /// Fails: KeyboardInterrupt, SystemExit.
 pub fn flush(transport: &Object) -> Result<()> {
-    match SocketTransport::from_any(transport) {
-        Some(transport) => transport.on_end_of_turn(),
-        None => Ok(()),
+    if let Some(transport) = SocketTransport::from_any(transport) {
+        transport.on_end_of_turn()
+    } else if let Some(transport) = WritePipeTransport::from_any(transport) {
+        transport.on_end_of_turn()
+    } else {
+        Ok(())
     }
 }
 

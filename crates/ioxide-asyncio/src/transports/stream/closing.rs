@@ -1,12 +1,12 @@
 //! How a transport ends: `close`, `abort`, fatal errors, connection_lost, and being dropped unclosed.
 
+use super::super::base::BaseTransport;
+use super::super::flow_control::FlowControlled;
 use super::opening;
 use super::{Phase, Reading, SocketTransport, Writing};
-use crate::event_loop::{EventLoop, Ready};
-use crate::handles::Handle;
 use ioxide_cpython::exception::{exception_is, warn_resource};
 use ioxide_cpython::methods::{Arguments, Signature};
-use ioxide_cpython::value::{text, tuple};
+use ioxide_cpython::value::text;
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, imports, names, none};
 
 impl SocketTransport {
@@ -63,10 +63,8 @@ impl SocketTransport {
     pub(super) fn on_fatal_error(&self, exception: &Any, message: &str) -> Result<()> {
         if !exception_is(exception, Builtin::OSError) {
             self.report(message, exception)?;
-        } else if self.is_debug()? {
-            let keywords = tuple(&[&names().exc_info])?;
-            let arguments = [&*text("%r: %s")?, self, &*text(message)?, exception];
-            imports().logger.call_method_keywords(&names().debug, &arguments, &keywords)?;
+        } else {
+            self.log_everyday_error(message, exception)?;
         }
         self.force_close(exception)
     }
@@ -87,32 +85,6 @@ impl SocketTransport {
         self.stop_reading_for_good();
         core.phase.set(Phase::Lost(1));
         self.schedule_connection_lost(exception)
-    }
-
-    fn schedule_connection_lost(&self, exception: &Any) -> Result<()> {
-        let callback = self.get_attribute(&names()._call_connection_lost)?;
-        self.call_soon(&callback, &[exception])
-    }
-
-    /// `loop.call_soon`, in the transport's context if it was given one.
-    pub(super) fn call_soon(&self, callback: &Any, arguments: &[&Any]) -> Result<()> {
-        let Some(event_loop) = self.event_loop() else { return Ok(()) };
-        let given = self.core().given_context.get_object();
-        if let Some(fast) = EventLoop::fast(&event_loop) {
-            let handle = Handle::create(fast, callback, arguments, given.as_deref())?;
-            fast.push_ready(Ready::Handle(handle));
-            return Ok(());
-        }
-        let mut all = vec![callback];
-        all.extend_from_slice(arguments);
-        match &given {
-            Some(given) => {
-                all.push(given);
-                event_loop.call_method_keywords(&names().call_soon, &all, &imports().names_context)?;
-            }
-            None => drop(event_loop.call_method(&names().call_soon, &all)?),
-        }
-        Ok(())
     }
 
     /// `transport._call_connection_lost(exc)`: tells the protocol, closes the socket and lets go of everything.

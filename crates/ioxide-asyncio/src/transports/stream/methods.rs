@@ -1,5 +1,7 @@
 //! What Python sees of a transport: its methods, the attributes that asyncio's own Python code reads, its repr.
 
+use super::super::base::BaseTransport;
+use super::super::flow_control::{self, FlowControlled, assigned};
 use super::{Phase, Reading, SocketTransport, WriteEnd, writing};
 use ioxide_cpython::call::import;
 use ioxide_cpython::exception::type_name;
@@ -45,20 +47,6 @@ fn methods() -> Vec<Definition> {
         documented(method0(c"resume_reading", T::resume_reading), c"resume_reading($self)\n--\n\n"),
         documented(method1(c"set_protocol", T::set_protocol), c"set_protocol($self, protocol)\n--\n\n"),
         documented(method0(c"get_protocol", T::get_protocol), c"get_protocol($self)\n--\n\n"),
-        documented(
-            method0(c"get_write_buffer_size", T::get_write_buffer_size),
-            c"get_write_buffer_size($self)\n--\n\n",
-        ),
-        documented(
-            method0(c"get_write_buffer_limits", T::get_write_buffer_limits),
-            c"get_write_buffer_limits($self)\n--\n\n",
-        ),
-        documented(
-            method(c"set_write_buffer_limits", T::set_write_buffer_limits),
-            c"set_write_buffer_limits($self, high=None, low=None)\n--\n\n",
-        ),
-        method0(c"_maybe_pause_protocol", T::maybe_pause_protocol),
-        method0(c"_maybe_resume_protocol", T::maybe_resume_protocol),
         method0(c"_make_empty_waiter", T::make_empty_waiter),
         method0(c"_reset_empty_waiter", T::reset_empty_waiter),
         method(c"_fatal_error", T::fatal_error),
@@ -68,6 +56,7 @@ fn methods() -> Vec<Definition> {
         method0(c"__repr__", T::show),
         method0(c"__del__", T::finalize),
     ];
+    methods.extend(flow_control::methods::<T>());
     if writing::has_writelines() {
         let doc = c"writelines($self, list_of_data)\n--\n\nSends the items of a list of bytes-like objects.";
         methods.push(documented(method1(c"writelines", T::writelines), doc));
@@ -77,6 +66,7 @@ fn methods() -> Vec<Definition> {
 
 fn add_attributes(definition: &mut ShellDefinition) {
     use SocketTransport as T;
+    definition.attributes.extend(flow_control::attributes::<T>());
     definition.attributes.extend([
         getter(c"_sock", |this: &T| this.core().socket.get_or_none()),
         getter(c"_sock_fd", |this: &T| integer(i64::from(this.core().fd.get()))),
@@ -92,17 +82,6 @@ fn add_attributes(definition: &mut ShellDefinition) {
         }),
         getter(c"_empty_waiter", |this: &T| this.core().empty_waiter.get_or_none()),
         getter(c"_buffer", T::buffered),
-        getter(c"_protocol_paused", |this: &T| this.core().flow.is_paused()),
-        attribute(
-            c"_high_water",
-            |this: &T| this.core().flow.high.get(),
-            |this: &T, value: Option<&Any>| this.core().flow.high.set(assigned(value)?),
-        ),
-        attribute(
-            c"_low_water",
-            |this: &T| this.core().flow.low.get(),
-            |this: &T, value: Option<&Any>| this.core().flow.low.set(assigned(value)?),
-        ),
         attribute(
             c"max_size",
             |this: &T| integer(this.core().max_size.get() as i64),
@@ -111,16 +90,7 @@ fn add_attributes(definition: &mut ShellDefinition) {
     ]);
 }
 
-fn assigned(value: Option<&Any>) -> Result<&Any> {
-    value.ok_or_else(|| Raised::type_error("cannot delete attribute"))
-}
-
 impl SocketTransport {
-    /// `transport.get_protocol()`
-    fn get_protocol(&self) -> Object {
-        self.core().protocol.get_or_none()
-    }
-
     /// Fails: ValueError where nothing could be received.
     fn set_max_size(&self, value: &Any) -> Result<()> {
         match usize::try_from(value.to_i64()?) {
@@ -154,7 +124,7 @@ impl SocketTransport {
                 " read={} write=<{}, bufsize={}>",
                 polling(core.reading.get() == Reading::Watching),
                 polling(core.is_watching_writes()),
-                core.pending_bytes(),
+                self.pending_bytes(),
             ));
         }
         shown.push('>');

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | mod | the class, the native state, its transitions |
 //! | opening | `_make_socket_transport` |
-//! | reading, writing, flow_control, closing | what the names say |
+//! | reading, writing, closing | what the names say |
 //! | receiver | native protocols, which take bytes without a bytes object |
 //! | methods | what Python sees |
 //!
@@ -16,7 +16,6 @@
 //! T5. No borrow of the queue or of the loop's read buffer is held while Python runs.
 
 mod closing;
-mod flow_control;
 mod methods;
 mod opening;
 mod reading;
@@ -26,18 +25,16 @@ mod writing;
 pub use opening::make_socket_transport;
 pub use receiver::NativeReceiver;
 
-use self::flow_control::FlowControl;
-use crate::event_loop::{Direction, EventLoop};
+use super::base::{BaseTransport, transport_object};
+use super::flow_control::{FlowControl, FlowControlled};
+use crate::event_loop::Direction;
 use ioxide_cpython::buffer::OwnedBytes;
-use ioxide_cpython::context::{copy_current, with_context};
+use ioxide_cpython::context::with_context;
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::Receiver;
-use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, head};
-use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, names};
+use ioxide_cpython::{Any, Object, Once, Result, Slot, names};
 use ioxide_io::{SocketRef, WriteQueue};
 use std::cell::{Cell, RefCell};
-use std::ops::Deref;
 use std::os::fd::RawFd;
 
 /// The transport as Python sees it. Derefs to the object; `core` is the state.
@@ -145,98 +142,43 @@ pub fn initialize() -> Result<()> {
     Ok(())
 }
 
-impl Deref for SocketTransport {
-    type Target = Any;
-    #[inline(always)]
-    fn deref(&self) -> &Any {
-        &self.0
+transport_object!(SocketTransport, StreamCore, SOCKET_TRANSPORT);
+
+impl BaseTransport for SocketTransport {
+    fn loop_slot(&self) -> &Slot {
+        &self.core().event_loop
+    }
+
+    fn protocol_slot(&self) -> &Slot {
+        &self.core().protocol
+    }
+
+    fn given_context(&self) -> Option<Object> {
+        self.core().given_context.get_object()
     }
 }
 
-impl Receiver for SocketTransport {
-    #[inline(always)]
-    unsafe fn receive<'a>(this: *mut RawObject) -> Result<&'a SocketTransport> {
-        // SAFETY: the method descriptors of the class check that `this` is an instance.
-        unsafe {
-            let shell = Any::from_ptr(this);
-            match SOCKET_TRANSPORT.get().core::<StreamCore>(shell) {
-                Some(_) => Ok(&*(shell as *const Any).cast::<SocketTransport>()),
-                None => Err(Raised::runtime_error("the transport is not initialized")),
-            }
-        }
+impl FlowControlled for SocketTransport {
+    fn flow(&self) -> &FlowControl {
+        &self.core().flow
     }
-}
 
-/// The loop of a transport, held.
-struct HeldLoop(Object);
+    fn pending_bytes(&self) -> usize {
+        self.core().queue.borrow().len_bytes()
+    }
 
-impl Deref for HeldLoop {
-    type Target = EventLoop;
-    #[inline(always)]
-    fn deref(&self) -> &EventLoop {
-        match EventLoop::from_any(&self.0) {
-            Some(event_loop) => event_loop,
-            None => unreachable!("opening puts ioxide's loops into the field, and nothing else"),
-        }
+    fn send_pending(&self) -> Result<()> {
+        self.send_written()
     }
 }
 
 impl SocketTransport {
-    /// The object as a transport of ioxide's, if it is one.
-    #[inline(always)]
-    pub fn from_any(object: &Any) -> Option<&SocketTransport> {
-        let shell = SOCKET_TRANSPORT.get();
-        if !shell.class().is_exact(object) && !object.is_subtype_of(shell.class().as_any()) {
-            return None;
-        }
-        // SAFETY: an instance of the class, and its core is there.
-        unsafe {
-            shell.core::<StreamCore>(object)?;
-            Some(&*(object as *const Any).cast::<SocketTransport>())
-        }
-    }
-
-    #[inline(always)]
-    fn core(&self) -> &StreamCore {
-        // SAFETY: an instance of the class, whose core was there when the reference was made; only the collector
-        // takes it away, and then nobody holds the transport.
-        match unsafe { SOCKET_TRANSPORT.get().core::<StreamCore>(&self.0) } {
-            Some(core) => core,
-            None => unreachable!("a transport that is in use has its core"),
-        }
-    }
-
-    /// `None` after connection_lost.
-    #[inline]
-    fn event_loop(&self) -> Option<HeldLoop> {
-        self.core()
-            .event_loop
-            .get_object()
-            .filter(|event_loop| EventLoop::is_native(event_loop))
-            .map(HeldLoop)
-    }
-
     /// The descriptor to send to and receive from (T2); -1, which the kernel refuses, for a closed socket.
     #[inline]
     fn socket(&self) -> Result<SocketRef> {
         match self.core().socket.get_object() {
             Some(socket) => Ok(SocketRef::new(socket.call_method0(&names().fileno)?.to_i32()?)),
             None => Ok(SocketRef::new(-1)),
-        }
-    }
-
-    fn is_debug(&self) -> Result<bool> {
-        match self.event_loop() {
-            Some(event_loop) => crate::event_loop::is_debug(&event_loop),
-            None => Ok(false),
-        }
-    }
-
-    /// The context in which a watched descriptor's callbacks run: as asyncio's reader and writer handles take it.
-    fn callback_context(&self) -> Result<Object> {
-        match self.core().given_context.get_object() {
-            Some(given) => Ok(given),
-            None => copy_current(),
         }
     }
 
@@ -256,21 +198,11 @@ impl SocketTransport {
             Direction::Read => self.on_readable(),
             Direction::Write => self.on_writable(),
         });
-        self.keep_in_loop(&event_loop, outcome, direction)
-    }
-
-    /// Exceptions that leave the loop pass, others are reported as those of a callback.
-    fn keep_in_loop(&self, event_loop: &EventLoop, outcome: Result<()>, direction: Direction) -> Result<()> {
-        let Err(raised) = outcome else { return Ok(()) };
-        if raised.leaves_the_loop() {
-            return Err(raised);
-        }
         let callback = match direction {
             Direction::Read => "_read_ready",
             Direction::Write => "_write_ready",
         };
-        let name = ioxide_cpython::exception::type_name(self);
-        self.report_to(event_loop, &format!("Exception in callback {name}.{callback}()"), &raised.take())
+        self.keep_in_loop(&event_loop, outcome, callback)
     }
 }
 
@@ -306,12 +238,6 @@ impl StreamCore {
     #[inline]
     fn is_lost(&self) -> bool {
         matches!(self.phase.get(), Phase::Lost(_))
-    }
-
-    /// Counts what is queued and not yet in the kernel.
-    #[inline]
-    fn pending_bytes(&self) -> usize {
-        self.queue.borrow().len_bytes()
     }
 
     fn slots(&self) -> [&Slot; 8] {

@@ -1,5 +1,7 @@
 //! How a transport begins: `loop._make_socket_transport`.
 
+use super::super::base::BaseTransport;
+use super::super::flow_control::FlowControlled;
 use super::receiver::receiver_of;
 use super::{Delivery, SOCKET_TRANSPORT, SocketTransport, StreamCore};
 use crate::event_loop::EventLoop;

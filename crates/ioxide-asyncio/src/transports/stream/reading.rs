@@ -2,12 +2,13 @@
 //!
 //! Leaves to others: what the protocol writes in answer (`writing`), the end of the connection (`closing`).
 
+use super::super::base::BaseTransport;
 use super::{Delivery, NativeReceiver, Reading, SocketTransport, Writing};
 use crate::event_loop::{Direction, Watcher};
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::exception::{raise_os_error, type_name};
-use ioxide_cpython::value::{bytes, bytes_filled_by, integer, text};
-use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
+use ioxide_cpython::value::{bytes, bytes_filled_by, integer};
+use ioxide_cpython::{Any, Object, Raised, Result, names, none};
 use ioxide_io::read_buffer::DEFAULT_CAPACITY;
 use std::io;
 
@@ -58,7 +59,7 @@ impl SocketTransport {
             return Ok(());
         }
         self.stop_reading(Reading::Paused);
-        self.log_debug("%r pauses reading")
+        self.log_in_debug_mode(&names().debug, "%r pauses reading")
     }
 
     /// `transport.resume_reading()`
@@ -69,15 +70,7 @@ impl SocketTransport {
         }
         core.reading.set(Reading::Idle);
         self.start_reading()?;
-        self.log_debug("%r resumes reading")
-    }
-
-    /// A line about the transport, in debug mode.
-    fn log_debug(&self, line: &str) -> Result<()> {
-        if !self.is_debug()? {
-            return Ok(());
-        }
-        imports().logger.call_method(&names().debug, &[&*text(line)?, self]).map(drop)
+        self.log_in_debug_mode(&names().debug, "%r resumes reading")
     }
 
     pub(super) fn on_readable(&self) -> Result<()> {
@@ -172,7 +165,7 @@ impl SocketTransport {
     }
 
     fn on_end_of_stream(&self) -> Result<()> {
-        self.log_debug("%r received EOF")?;
+        self.log_in_debug_mode(&names().debug, "%r received EOF")?;
         let call = |protocol: &Any| protocol.call_method0(&names().eof_received);
         let Some(answer) = self.deliver(call, "Fatal error: protocol.eof_received() call failed.")? else {
             return Ok(());

@@ -7,6 +7,8 @@
 //! W1. While the state is `Held` or `Queued`, a flush will follow before the loop waits.
 //! W2. A queued bytes object cannot change, so nothing a caller does to its buffer later changes what is sent.
 
+use super::super::base::BaseTransport;
+use super::super::flow_control::{FlowControlled, LATE_WRITES_BEFORE_WARNING};
 use super::{Phase, SocketTransport, StreamCore, WriteEnd, Writing};
 use crate::event_loop::{Direction, Watcher};
 use ioxide_cpython::buffer::OwnedBytes;
@@ -14,13 +16,9 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::context::with_context;
 use ioxide_cpython::exception::{raise_os_error, type_name};
 use ioxide_cpython::value::{text, tuple};
-use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none, none_object};
 use ioxide_io::Progress;
 
-/// More than this is sent without waiting for the end of the turn.
-const SEND_ABOVE: usize = 64 * 1024;
-/// `asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES`
-const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 const WRITE_ERROR: &str = "Fatal write error on socket transport";
 
 /// What this Python's asyncio says and has.
@@ -140,7 +138,7 @@ impl SocketTransport {
         if core.writing.get() == Writing::Watching {
             return self.maybe_pause_protocol();
         }
-        if core.pending_bytes() > SEND_ABOVE.min(core.flow.high.bytes()) {
+        if self.is_worth_sending_now() {
             return self.send_pending();
         }
         match core.writing.get() {
@@ -161,9 +159,8 @@ impl SocketTransport {
         Ok(())
     }
 
-    /// Sends what was written since the last time, unless the kernel is known to take no more.
-    /// Fails: KeyboardInterrupt, SystemExit; OSError where the descriptor cannot be watched.
-    pub(super) fn send_pending(&self) -> Result<()> {
+    /// `FlowControlled::send_pending`
+    pub(super) fn send_written(&self) -> Result<()> {
         let core = self.core();
         if core.writing.get() == Writing::Watching || core.queue.borrow().is_empty() {
             return Ok(());
@@ -322,6 +319,30 @@ impl SocketTransport {
         }
         core.write_end.set(WriteEnd::Requested);
         if core.queue.borrow().is_empty() { self.send_end() } else { Ok(()) }
+    }
+
+    /// `transport._make_empty_waiter()`: a future that is done when everything written is in the kernel.
+    pub(super) fn make_empty_waiter(&self) -> Result<Object> {
+        let core = self.core();
+        if !core.empty_waiter.is_empty() {
+            return Err(Raised::runtime_error("Empty waiter is already set"));
+        }
+        self.send_pending()?;
+        let Some(event_loop) = self.event_loop() else {
+            return Err(Raised::runtime_error("the transport is closed"));
+        };
+        let waiter = event_loop.create_future()?;
+        core.empty_waiter.set(waiter.clone());
+        if core.queue.borrow().is_empty() {
+            waiter.call_method1(&names().set_result, none())?;
+        }
+        Ok(waiter)
+    }
+
+    /// `transport._reset_empty_waiter()`
+    pub(super) fn reset_empty_waiter(&self) -> Object {
+        self.core().empty_waiter.clear();
+        none_object()
     }
 
     fn send_end(&self) -> Result<()> {

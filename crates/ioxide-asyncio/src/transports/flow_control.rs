@@ -3,13 +3,19 @@
 //! Invariants:
 //! C1. pause_writing and resume_writing alternate, whatever the protocol does inside them.
 
-use super::SocketTransport;
+use super::base::BaseTransport;
 use ioxide_cpython::gc::Visitor;
-use ioxide_cpython::methods::{Arguments, Signature};
-use ioxide_cpython::value::{dict, integer, text, tuple};
-use ioxide_cpython::{Any, Object, Raised, Result, Slot, names, none, none_object};
+use ioxide_cpython::methods::{
+    Arguments, Attribute, Definition, Receiver, Signature, attribute, documented, getter, method, method0,
+};
+use ioxide_cpython::value::{integer, tuple};
+use ioxide_cpython::{Any, Object, Raised, Result, Slot, names, none};
 use std::cell::Cell;
 
+/// More than this is sent without waiting for the end of the turn.
+const SEND_ABOVE: usize = 64 * 1024;
+/// `asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES`
+pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 const DEFAULT_LOW_WATER: usize = DEFAULT_HIGH_WATER / 4;
 
@@ -35,7 +41,7 @@ impl Limit {
         self.bytes.get()
     }
 
-    pub(super) fn get(&self) -> Result<Object> {
+    fn get(&self) -> Result<Object> {
         match self.given.get_object() {
             Some(given) => Ok(given),
             None => integer(self.bytes.get() as i64),
@@ -43,7 +49,7 @@ impl Limit {
     }
 
     /// Fails: TypeError where the value is no number.
-    pub(super) fn set(&self, value: &Any) -> Result<()> {
+    fn set(&self, value: &Any) -> Result<()> {
         // A float's fraction makes no difference to a whole number of bytes; the cast ends at the type's bounds.
         let bytes = match value.to_i64() {
             Ok(bytes) => usize::try_from(bytes).unwrap_or(0),
@@ -77,12 +83,28 @@ impl FlowControl {
     }
 }
 
-impl SocketTransport {
+/// A transport with a write buffer.
+pub(super) trait FlowControlled: BaseTransport + Receiver {
+    fn flow(&self) -> &FlowControl;
+
+    /// What is buffered and not yet in the kernel, in bytes.
+    fn pending_bytes(&self) -> usize;
+
+    /// Sends what was written in this turn, unless the kernel is known to take no more.
+    /// Fails: KeyboardInterrupt, SystemExit; OSError where the descriptor cannot be watched.
+    fn send_pending(&self) -> Result<()>;
+
+    /// Whether so much is buffered that it is sent without waiting for the end of the turn.
+    #[inline]
+    fn is_worth_sending_now(&self) -> bool {
+        self.pending_bytes() > SEND_ABOVE.min(self.flow().high.bytes())
+    }
+
     /// Tells the protocol to stop writing when more is buffered than the high-water mark allows.
     /// Fails: KeyboardInterrupt, SystemExit.
-    pub(super) fn maybe_pause_protocol(&self) -> Result<()> {
-        let core = self.core();
-        if core.pending_bytes() <= core.flow.high.bytes() || core.flow.is_paused.replace(true) {
+    fn maybe_pause_protocol(&self) -> Result<()> {
+        let flow = self.flow();
+        if self.pending_bytes() <= flow.high.bytes() || flow.is_paused.replace(true) {
             return Ok(());
         }
         self.tell_protocol(&names().pause_writing, "protocol.pause_writing() failed")
@@ -90,44 +112,25 @@ impl SocketTransport {
 
     /// Tells a paused protocol to go on when no more is buffered than the low-water mark says.
     /// Fails: KeyboardInterrupt, SystemExit.
-    pub(super) fn maybe_resume_protocol(&self) -> Result<()> {
-        let core = self.core();
-        if !core.flow.is_paused() || core.pending_bytes() > core.flow.low.bytes() {
+    fn maybe_resume_protocol(&self) -> Result<()> {
+        let flow = self.flow();
+        if !flow.is_paused() || self.pending_bytes() > flow.low.bytes() {
             return Ok(());
         }
-        core.flow.is_paused.set(false);
+        flow.is_paused.set(false);
         self.tell_protocol(&names().resume_writing, "protocol.resume_writing() failed")
     }
 
     fn tell_protocol(&self, method: &Any, failure: &str) -> Result<()> {
-        let protocol = self.core().protocol.get_object();
-        let outcome = protocol.as_deref().unwrap_or(none()).call_method0(method);
-        match outcome {
+        match self.get_protocol().call_method0(method) {
             Ok(_) => Ok(()),
             Err(raised) if raised.leaves_the_loop() => Err(raised),
             Err(raised) => self.report(failure, &raised.take()),
         }
     }
 
-    /// Calls the loop's exception handler.
-    pub(super) fn report(&self, message: &str, exception: &Any) -> Result<()> {
-        match self.event_loop() {
-            Some(event_loop) => self.report_to(&event_loop, message, exception),
-            None => Err(Raised::exception(exception.to_object())),
-        }
-    }
-
-    pub(super) fn report_to(&self, event_loop: &Any, message: &str, exception: &Any) -> Result<()> {
-        let report = dict()?;
-        report.dict_set(&names().message, &*text(message)?)?;
-        report.dict_set(&names().exception, exception)?;
-        report.dict_set(&names().transport, self)?;
-        report.dict_set(&names().protocol, &self.core().protocol.get_or_none())?;
-        event_loop.call_method1(&names().call_exception_handler, &report).map(drop)
-    }
-
     /// `transport.set_write_buffer_limits(high=None, low=None)`. Fails: ValueError, in asyncio's words.
-    pub(super) fn set_write_buffer_limits(&self, arguments: Arguments<'_>) -> Result<()> {
+    fn set_write_buffer_limits(&self, arguments: Arguments<'_>) -> Result<()> {
         const SIGNATURE: Signature<2> = Signature {
             function: "set_write_buffer_limits",
             names: ["high", "low"],
@@ -144,38 +147,57 @@ impl SocketTransport {
     }
 
     /// `transport.get_write_buffer_limits()`: low, high.
-    pub(super) fn get_write_buffer_limits(&self) -> Result<Object> {
-        let flow = &self.core().flow;
+    fn get_write_buffer_limits(&self) -> Result<Object> {
+        let flow = self.flow();
         tuple(&[&*flow.low.get()?, &*flow.high.get()?])
     }
 
     /// `transport.get_write_buffer_size()`: what the kernel has not taken.
-    pub(super) fn get_write_buffer_size(&self) -> Result<Object> {
+    fn get_write_buffer_size(&self) -> Result<Object> {
         self.send_pending()?;
-        integer(self.core().pending_bytes() as i64)
+        integer(self.pending_bytes() as i64)
     }
+}
 
-    /// `transport._make_empty_waiter()`: a future that is done when everything written is in the kernel.
-    pub(super) fn make_empty_waiter(&self) -> Result<Object> {
-        let core = self.core();
-        if !core.empty_waiter.is_empty() {
-            return Err(Raised::runtime_error("Empty waiter is already set"));
-        }
-        self.send_pending()?;
-        let Some(event_loop) = self.event_loop() else {
-            return Err(Raised::runtime_error("the transport is closed"));
-        };
-        let waiter = event_loop.create_future()?;
-        core.empty_waiter.set(waiter.clone());
-        if core.queue.borrow().is_empty() {
-            waiter.call_method1(&names().set_result, none())?;
-        }
-        Ok(waiter)
-    }
+/// What Python sees of a transport's flow control.
+pub(super) fn methods<T: FlowControlled + 'static>() -> Vec<Definition> {
+    vec![
+        documented(
+            method0(c"get_write_buffer_size", T::get_write_buffer_size),
+            c"get_write_buffer_size($self)\n--\n\nThe bytes that the kernel has not taken.",
+        ),
+        documented(
+            method0(c"get_write_buffer_limits", T::get_write_buffer_limits),
+            c"get_write_buffer_limits($self)\n--\n\nThe low and the high limit, in bytes.",
+        ),
+        documented(
+            method(c"set_write_buffer_limits", T::set_write_buffer_limits),
+            c"set_write_buffer_limits($self, high=None, low=None)\n--\n\n\
+              Pauses the protocol above `high` bytes, lets it go on at `low`. ValueError unless high >= low >= 0.",
+        ),
+        method0(c"_maybe_pause_protocol", T::maybe_pause_protocol),
+        method0(c"_maybe_resume_protocol", T::maybe_resume_protocol),
+    ]
+}
 
-    /// `transport._reset_empty_waiter()`
-    pub(super) fn reset_empty_waiter(&self) -> Object {
-        self.core().empty_waiter.clear();
-        none_object()
-    }
+/// The attributes that asyncio's mixin reads and assigns.
+pub(super) fn attributes<T: FlowControlled + 'static>() -> Vec<Attribute> {
+    vec![
+        getter(c"_protocol_paused", |this: &T| this.flow().is_paused()),
+        attribute(
+            c"_high_water",
+            |this: &T| this.flow().high.get(),
+            |this: &T, value: Option<&Any>| this.flow().high.set(assigned(value)?),
+        ),
+        attribute(
+            c"_low_water",
+            |this: &T| this.flow().low.get(),
+            |this: &T, value: Option<&Any>| this.flow().low.set(assigned(value)?),
+        ),
+    ]
+}
+
+/// The value of an assignment. Fails: TypeError where the attribute is deleted.
+pub(super) fn assigned(value: Option<&Any>) -> Result<&Any> {
+    value.ok_or_else(|| Raised::type_error("cannot delete attribute"))
 }

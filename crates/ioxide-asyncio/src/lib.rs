@@ -5,6 +5,7 @@ mod event_loop;
 mod futures;
 mod handles;
 mod reprs;
+mod servers;
 mod tasks;
 mod transports;
 
@@ -18,16 +19,14 @@ fn fill(module: &Module<'_>) -> Result<()> {
     futures::initialize()?;
     tasks::initialize()?;
     event_loop::initialize()?;
+    servers::initialize()?;
     transports::initialize()?;
     module.add(c"EventLoop", event_loop::EventLoop::class())?;
     module.add(c"Future", futures::Future::class().get().as_any())?;
     module.add(c"Task", tasks::Task::class().get().as_any())?;
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
-    module.add(
-        c"Server",
-        &*ioxide_cpython::call::import(c"asyncio.base_events")?.get_attribute_str(c"Server")?,
-    )?;
+    module.add(c"Server", servers::Server::class())?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)
 }
 

@@ -10,6 +10,13 @@ pub fn copy_current() -> Result<Object> {
     unsafe { Object::from_owned(ffi::PyContext_CopyCurrent()) }
 }
 
+/// `context.copy()`. Fails: TypeError where it is no Context. Refs: new.
+#[inline]
+pub fn copy(context: &Any) -> Result<Object> {
+    // SAFETY: O1, O2.
+    unsafe { Object::from_owned(ffi::PyContext_Copy(context.as_ptr())) }
+}
+
 /// Runs `body` inside `context`. Fails: RuntimeError where the context is already entered; what `body` fails with.
 #[inline]
 pub fn with_context<T>(context: &Any, body: impl FnOnce() -> Result<T>) -> Result<T> {

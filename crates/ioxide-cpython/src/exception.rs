@@ -101,11 +101,11 @@ pub enum Builtin {
     FileNotFoundError,
     NotImplementedError,
     OverflowError,
+    AssertionError,
+    TimeoutError,
     ResourceWarning,
     RuntimeWarning,
     DeprecationWarning,
-    AssertionError,
-    TimeoutError,
     KeyError,
 }
 
@@ -135,11 +135,11 @@ pub fn builtin(which: Builtin) -> &'static Any {
             B::FileNotFoundError => ffi::PyExc_FileNotFoundError,
             B::NotImplementedError => ffi::PyExc_NotImplementedError,
             B::OverflowError => ffi::PyExc_OverflowError,
+            B::AssertionError => ffi::PyExc_AssertionError,
+            B::TimeoutError => ffi::PyExc_TimeoutError,
             B::ResourceWarning => ffi::PyExc_ResourceWarning,
             B::RuntimeWarning => ffi::PyExc_RuntimeWarning,
             B::DeprecationWarning => ffi::PyExc_DeprecationWarning,
-            B::TimeoutError => ffi::PyExc_TimeoutError,
-            B::AssertionError => ffi::PyExc_AssertionError,
             B::KeyError => ffi::PyExc_KeyError,
         })
     }

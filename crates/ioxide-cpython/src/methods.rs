@@ -363,7 +363,8 @@ pub(crate) unsafe fn with_tuple_and_dict<T>(
     }
 }
 
-/// The parameters of a method: names in order, how many are required, how many may be given by position.
+/// The parameters of a method: names in order, how many are required, how many may be given by position. An empty name
+/// is a parameter that this Python version does not have.
 pub struct Signature<const N: usize> {
     pub function: &'static str,
     pub names: [&'static str; N],
@@ -394,7 +395,8 @@ impl<const N: usize> Signature<N> {
             *place = Some(*value);
         }
         for (name, value) in arguments.keywords() {
-            match self.names.iter().position(|parameter| name_is(name, parameter)) {
+            let is_named = |parameter: &&str| !parameter.is_empty() && name_is(name, parameter);
+            match self.names.iter().position(is_named) {
                 Some(index) if bound[index].is_some() => {
                     return Err(multiple_values(self.function, self.names[index]));
                 }

@@ -69,6 +69,7 @@ pub fn definition<F: Fn(&Module<'_>) -> Result<()> + Copy>(
 fn initialize() -> Result<()> {
     crate::names::initialize()?;
     crate::imports::initialize()?;
+    crate::version::initialize_rules()?;
     crate::functions::initialize()?;
     crate::current::initialize()?;
     crate::task_registry::initialize()?;

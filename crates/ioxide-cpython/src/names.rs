@@ -19,22 +19,27 @@ macro_rules! names {
 }
 
 names! {
-    aclose, add, add_done_callback, args, _asyncgen_finalizer_hook, _asyncgen_firstiter_hook, _asyncgens,
-    _asyncgens_shutdown_called, _asyncio_future_blocking, _attach, buffer_updated, call_at,
-    _call_connection_lost, call_exception_handler, call_soon, call_soon_threadsafe, cancel, cancelled, close,
-    connection_lost, connection_made, context, create_future, create_task, _current_handle, data,
-    data_received, debug, default_exception_handler, _default_executor, _detach, __dict__, discard, __doc__,
-    done, eof_received, errno, error, event_loop as "loop", exc_info, exception, _exception_handler,
-    _executor_shutdown_called, _extra, family, fileno, future, get, get_buffer, get_context, get_debug,
-    get_loop, _get_snapshot, getpeername, getsockname, gettimeout, handle, high, info, _ioxide_core,
-    is_closed, is_closing, is_running, _iterating, join, _loop, low, _make_read_pipe_transport,
-    _make_write_pipe_transport, max_workers, message, __module__, msg, pause_writing, peername, pipe, pop,
-    proto, protocol, remove_done_callback, remove_signal_handler, result, resume_writing, _run, run,
-    run_in_executor, _sendfile_compatible, sendto, set_exception, set_name, set_result, set_wakeup_fd,
-    _set_write_buffer_limits, setblocking, __setitem__, shutdown, signal, _signal_handlers, __slots__, socket,
-    sockname, source, source_traceback, _source_traceback, start, _start_reading, _start_tls_compatible,
-    _start_watching, submit, target, task, thread_name_prefix, throw, time, transport, _transports, type_name
-    as "type", unlink, value, wait, warning, write,
+    abort, accept, aclose, add, add_done_callback, add_signal_handler, args, _asyncgen_finalizer_hook,
+    _asyncgen_firstiter_hook, _asyncgens, _asyncgens_shutdown_called, _asyncio_future_blocking, _attach,
+    bind, buffer_updated, call_at, _call_connection_lost, call_exception_handler, call_later, call_soon,
+    call_soon_threadsafe, cancel, cancelled, close, close_clients, connect, _connect_sock, connection_lost,
+    connection_made, context, _create_connection_transport, create_future, _create_server_getaddrinfo,
+    create_task, _current_handle, data, data_received, debug, default_exception_handler, _default_executor,
+    _detach, __dict__, discard, __doc__, done, _ensure_resolved, eof_received, errno, error,
+    event_loop as "loop", exc_info, exception, _exception_handler, _executor_shutdown_called, _extra, extra,
+    family, fileno, flags, future, get, get_buffer, get_context, get_debug, get_extra_info, get_loop,
+    _get_snapshot, getaddrinfo, getpeername, getsockname, gettimeout, handle, high, info, _ioxide_core,
+    is_closed, is_closing, is_running, _iterating, join, listen, _loop, low, lower,
+    _make_read_pipe_transport, _make_socket_transport, _make_ssl_transport, _make_write_pipe_transport,
+    max_workers, message, __module__, msg, pause_writing, peername, pipe, pop, proto, protocol,
+    remove_done_callback, remove_signal_handler, result, resume_writing, _run, run, run_in_executor,
+    _sendfile_compatible, sendto, server, server_hostname, server_side, set_exception, set_name, set_result,
+    set_wakeup_fd, _set_write_buffer_limits, setblocking, __setitem__, setsockopt, shutdown, signal,
+    _signal_handlers, __slots__, sock_connect, socket, sockname, source, source_traceback,
+    _source_traceback, ssl_handshake_timeout, ssl_shutdown_timeout, start, _start_reading, _start_serving,
+    _start_tls_compatible, _start_watching, _stop_serving, submit, target, task, thread_name_prefix, throw,
+    time, transport, _transports, type_name as "type", unlink, value, wait, wait_closed, waiter, warning,
+    write,
 }
 
 static NAMES: Once<Names> = Once::new();

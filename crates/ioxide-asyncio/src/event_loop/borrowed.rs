@@ -11,19 +11,6 @@ use ioxide_cpython::{Any, Result, boolean, imports, names, none};
 
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
 const METHODS: &[&str] = &[
-    // Connections and servers.
-    "create_connection",
-    "_connect_sock",
-    "_create_connection_transport",
-    "_ensure_resolved",
-    "create_server",
-    "_create_server_getaddrinfo",
-    "connect_accepted_socket",
-    "create_unix_connection",
-    "create_unix_server",
-    "_start_serving",
-    "_accept_connection",
-    "_accept_connection2",
     // TLS, datagrams, processes, files sent whole.
     "start_tls",
     "_make_ssl_transport",

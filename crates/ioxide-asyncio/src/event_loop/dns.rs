@@ -60,12 +60,8 @@ impl EventLoop {
             let protocol = socket.get_attribute(&names().proto)?;
             let keywords =
                 tuple(&[&names().family, &names().type_name, &names().proto, &names().event_loop])?;
-            let ensure_resolved = event_loop.get_attribute_str(c"_ensure_resolved")?;
-            let lookup = ensure_resolved.call_keywords(
-                &[&*address, &*family, &*kind, &*protocol, &*event_loop],
-                &keywords,
-                1,
-            )?;
+            let arguments = [&*address, &*family, &*kind, &*protocol, &*event_loop];
+            let lookup = event_loop.call_method_keywords(&names()._ensure_resolved, &arguments, &keywords)?;
             let found = wait_for(&lookup).await?;
             let first = found.get_item(&*integer(0)?)?;
             match first.tuple_items() {

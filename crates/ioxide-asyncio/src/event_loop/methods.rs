@@ -14,6 +14,7 @@ pub fn definition() -> ShellDefinition {
     methods.extend(sockets());
     methods.extend(services());
     methods.extend(pipes());
+    methods.extend(super::connection_methods::definitions());
     ShellDefinition {
         name: c"EventLoop",
         bases: vec![imports().AbstractEventLoop.clone()],

@@ -3,12 +3,15 @@
 //! | file | room |
 //! |---|---|
 //! | mod | the class, the core's state, which methods somebody has overridden |
-//! | methods | the table of what Python sees |
+//! | methods, connection_methods | the tables of what Python sees |
 //! | turn | one turn: wait, events, due timers, exactly the callbacks that were ready |
 //! | schedule | call_soon, call_later, call_at, call_soon_threadsafe, create_task |
 //! | lifecycle | run_forever, run_until_complete, stop, close |
 //! | watch | which descriptor somebody waits for: add_reader, transports, operations |
-//! | sock, serve | the sock_* coroutines, the end of listening sockets |
+//! | sock | the sock_* coroutines |
+//! | connect, attempt, resolve, owned | create_connection and its kin |
+//! | serve, serve_unix, accept | listening sockets and the connections they bring |
+//! | secure, modules | where TLS is asked for, asyncio's modules as asyncio's code sees them |
 //! | pipes | connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, asyncgens | work in threads, asynchronous generators |
@@ -21,18 +24,27 @@
 //! E3. The core's state is touched by the loop's thread, or by another one that holds the GIL while this one waits;
 //!     only `inbox`, `wakes` and `registrar` are meant for other threads.
 
+mod accept;
 mod asyncgens;
+mod attempt;
 mod borrowed;
+mod connect;
+mod connection_methods;
 mod debug;
 mod dns;
 mod executor;
 mod lifecycle;
 mod methods;
+mod modules;
 mod overrides;
+mod owned;
 mod pipes;
 mod report;
+mod resolve;
 mod schedule;
+mod secure;
 mod serve;
+mod serve_unix;
 mod signals;
 mod sock;
 mod turn;
@@ -160,6 +172,7 @@ pub fn initialize() -> Result<()> {
     let class = ShellClass::create(methods::definition())?;
     borrowed::borrow_methods(class.class().as_any())?;
     EVENT_LOOP.set(class);
+    accept::initialize()?;
     schedule::initialize()?;
     executor::initialize()?;
     overrides::initialize(EventLoop::class())

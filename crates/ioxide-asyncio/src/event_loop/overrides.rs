@@ -18,19 +18,26 @@ pub struct Overrides {
     pub call_at: bool,
     pub time: bool,
     pub get_debug: bool,
+    pub make_socket_transport: bool,
 }
 
 /// No class has this version.
 pub const NO_CLASS_SEEN: u32 = u32::MAX;
 
-static OWN: Once<[(&'static Any, Object); 4]> = Once::new();
+static OWN: Once<[(&'static Any, Object); 5]> = Once::new();
 
 /// Notes what the class's own methods are.
 pub fn initialize(class: &Any) -> Result<()> {
     let names = names();
     let own =
         |name: &'static Any| -> Result<(&'static Any, Object)> { Ok((name, class.get_attribute(name)?)) };
-    OWN.set([own(&names.call_soon)?, own(&names.call_at)?, own(&names.time)?, own(&names.get_debug)?]);
+    OWN.set([
+        own(&names.call_soon)?,
+        own(&names.call_at)?,
+        own(&names.time)?,
+        own(&names.get_debug)?,
+        own(&names._make_socket_transport)?,
+    ]);
     Ok(())
 }
 
@@ -55,7 +62,13 @@ impl EventLoop {
         if let Err(raised) = self.refresh_overrides() {
             // What cannot be looked up is not ioxide's own: calling it says what is wrong with it.
             drop(raised.take());
-            let all = Overrides { call_soon: true, call_at: true, time: true, get_debug: true };
+            let all = Overrides {
+                call_soon: true,
+                call_at: true,
+                time: true,
+                get_debug: true,
+                make_socket_transport: true,
+            };
             self.core().overrides.set(all);
             self.refresh_fast();
         }
@@ -73,6 +86,7 @@ impl EventLoop {
             call_at: overridden(1)?,
             time: overridden(2)?,
             get_debug: overridden(3)?,
+            make_socket_transport: overridden(4)?,
         });
         self.core().seen_class.set(match class_version(self) {
             // Python gives out no more versions to this class: it is looked at every time.

@@ -272,6 +272,7 @@ impl EventLoop {
         match watcher {
             Watcher::Handle(handle) => run_handle(&handle),
             Watcher::Transport(transport) => transports::on_ready(&transport, direction),
+            Watcher::Listener(listener) => self.accept_ready(&listener),
             Watcher::Operation(operation) => operation.attempt(),
         }
     }

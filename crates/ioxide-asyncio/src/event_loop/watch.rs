@@ -39,6 +39,8 @@ pub enum Watcher {
     Handle(Object),
     /// A transport.
     Transport(Object),
+    /// A listening socket, of `accept`.
+    Listener(Object),
     /// An operation of a `sock_*` coroutine.
     Operation(Rc<Operation>),
 }
@@ -88,7 +90,9 @@ impl Watches {
 impl Watcher {
     pub fn traverse(&self, visitor: &mut Visitor) {
         match self {
-            Watcher::Handle(object) | Watcher::Transport(object) => visitor.object(object),
+            Watcher::Handle(object) | Watcher::Transport(object) | Watcher::Listener(object) => {
+                visitor.object(object);
+            }
             // The operation is shared with the coroutine that waits for it.
             Watcher::Operation(_) => {}
         }
@@ -97,7 +101,7 @@ impl Watcher {
     fn is_live(&self) -> bool {
         match self {
             Watcher::Handle(handle) => Handle::from_any(handle).is_none_or(|handle| !handle.is_cancelled()),
-            Watcher::Transport(_) | Watcher::Operation(_) => true,
+            Watcher::Transport(_) | Watcher::Listener(_) | Watcher::Operation(_) => true,
         }
     }
 }
@@ -394,7 +398,7 @@ impl EventLoop {
 }
 
 /// A reader or writer that was replaced or removed: its handle runs no more.
-fn cancel_watcher(watcher: Option<Watcher>) -> Result<()> {
+pub(super) fn cancel_watcher(watcher: Option<Watcher>) -> Result<()> {
     match watcher {
         Some(Watcher::Handle(handle)) => handle.call_method0(&names().cancel).map(drop),
         _ => Ok(()),

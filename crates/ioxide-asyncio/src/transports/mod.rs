@@ -15,7 +15,7 @@ mod pipe;
 mod stream;
 
 pub use pipe::{make_read_pipe_transport, make_write_pipe_transport};
-pub use stream::make_socket_transport;
+pub use stream::{Parts, make_socket_transport, open_transport};
 
 use self::pipe::{ReadPipeTransport, WritePipeTransport};
 use self::stream::SocketTransport;

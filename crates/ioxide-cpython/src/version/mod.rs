@@ -6,6 +6,7 @@
 //! the running interpreter's when the module is imported and refuses to load where they differ.
 
 mod layout;
+mod rules;
 mod thread_state;
 
 #[cfg(not(Py_3_14))]
@@ -14,6 +15,8 @@ pub use layout::{
     FutureObject, FutureState, HandleObject, ListNode, StopIterationObject, TaskObject, TimerHandleObject,
     as_future,
 };
+pub(crate) use rules::initialize as initialize_rules;
+pub use rules::{Rules, WaitClosed, rules};
 pub(crate) use thread_state::coroutine_origin_tracking_depth;
 
 use crate::object::{Any, Object, Raised, Result};
@@ -201,3 +204,14 @@ pub const EXECUTOR_SHUTDOWN_TAKES_TIMEOUT: bool = cfg!(Py_3_12);
 /// Whether `Task` refuses a context that is none, and a second `__init__`.
 pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);
 pub const INITIALIZES_ONCE: bool = cfg!(Py_3_15);
+
+/// Parameters of the loop's methods that came with a version; an empty name is a parameter that is not there.
+pub const ALL_ERRORS: &str = if cfg!(Py_3_12) { "all_errors" } else { "" };
+pub const KEEP_ALIVE: &str = if cfg!(Py_3_13) { "keep_alive" } else { "" };
+pub const CLEANUP_SOCKET: &str = if cfg!(Py_3_13) { "cleanup_socket" } else { "" };
+
+/// Whether a Unix server removes its socket's file, and `Server` has `close_clients` and is handed its transports.
+pub const SERVERS_KNOW_CLIENTS: bool = cfg!(Py_3_13);
+
+/// Whether connections are given one context for all their callbacks.
+pub const CONNECTIONS_HAVE_CONTEXT: bool = cfg!(Py_3_15);

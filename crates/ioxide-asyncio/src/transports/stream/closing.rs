@@ -2,11 +2,11 @@
 
 use super::super::base::BaseTransport;
 use super::super::flow_control::FlowControlled;
-use super::opening;
 use super::{Phase, Reading, SocketTransport, Writing};
 use ioxide_cpython::exception::{exception_is, warn_resource};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::text;
+use ioxide_cpython::version::SERVERS_KNOW_CLIENTS;
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, imports, names, none};
 
 impl SocketTransport {
@@ -130,10 +130,7 @@ impl SocketTransport {
 
     fn detach_from(&self, server: Option<&Object>) -> Result<()> {
         match server {
-            Some(server) if opening::servers_count_transports() => {
-                server.call_method1(&names()._detach, self).map(drop)
-            }
-            Some(server) => server.call_method0(&names()._detach).map(drop),
+            Some(server) => crate::servers::detach(server, self),
             None => Ok(()),
         }
     }
@@ -153,7 +150,7 @@ impl SocketTransport {
         socket.call_method0(&names().close)?;
         core.socket.clear();
         // Older servers count their transports and are told by connection_lost alone.
-        let server = core.server.take().filter(|_| opening::servers_count_transports());
+        let server = core.server.take().filter(|_| SERVERS_KNOW_CLIENTS);
         self.detach_from(server.as_ref())
     }
 }

@@ -22,7 +22,7 @@ mod reading;
 mod receiver;
 mod writing;
 
-pub use opening::make_socket_transport;
+pub use opening::{Parts, make_socket_transport, open_transport};
 pub use receiver::NativeReceiver;
 
 use super::base::{BaseTransport, transport_object};
@@ -137,7 +137,6 @@ pub fn initialize() -> Result<()> {
             .create(&[])?,
     );
     writing::initialize()?;
-    opening::initialize()?;
     SOCKET_TRANSPORT.set(methods::create_class()?);
     Ok(())
 }

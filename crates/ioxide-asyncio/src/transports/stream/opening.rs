@@ -5,39 +5,21 @@ use super::super::flow_control::FlowControlled;
 use super::receiver::receiver_of;
 use super::{Delivery, SOCKET_TRANSPORT, SocketTransport, StreamCore};
 use crate::event_loop::EventLoop;
-use ioxide_cpython::call::import;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Signature, given};
 use ioxide_cpython::types::allocate;
 use ioxide_cpython::value::{dict, integer};
-use ioxide_cpython::{
-    Any, Builtin, Object, Once, Raised, Result, builtin, imports, names, none, none_object,
-};
+use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, imports, names, none, none_object};
 use ioxide_io::SocketRef;
 
-/// Whether this Python's servers are handed their transports (3.13 and later), or only count them.
-static SERVERS_COUNT_TRANSPORTS: Once<bool> = Once::new();
-
-/// Asks asyncio's own server.
-pub(super) fn initialize() -> Result<()> {
-    let server = import(c"asyncio.base_events")?.get_attribute_str(c"Server")?;
-    let code = server.get_attribute(&names()._attach)?.get_attribute_str(c"__code__")?;
-    SERVERS_COUNT_TRANSPORTS.set(code.get_attribute_str(c"co_argcount")?.to_i64()? == 2);
-    Ok(())
-}
-
-pub(super) fn servers_count_transports() -> bool {
-    *SERVERS_COUNT_TRANSPORTS.get()
-}
-
 /// What a transport is made of.
-struct Parts<'a> {
-    socket: &'a Any,
-    protocol: &'a Any,
-    waiter: Option<&'a Any>,
-    extra: Option<&'a Any>,
-    server: Option<&'a Any>,
-    context: Option<&'a Any>,
+pub struct Parts<'a> {
+    pub socket: &'a Any,
+    pub protocol: &'a Any,
+    pub waiter: Option<&'a Any>,
+    pub extra: Option<&'a Any>,
+    pub server: Option<&'a Any>,
+    pub context: Option<&'a Any>,
 }
 
 /// `loop._make_socket_transport(sock, protocol, waiter=None, *, extra=None, server=None, context=None)`
@@ -57,11 +39,16 @@ pub fn make_socket_transport(event_loop: &EventLoop, arguments: Arguments<'_>) -
         server: given(server),
         context: given(context),
     };
+    open_transport(event_loop, &parts)
+}
+
+/// A transport whose protocol hears of its connection in the next turn.
+pub fn open_transport(event_loop: &EventLoop, parts: &Parts<'_>) -> Result<Object> {
     event_loop.check_not_in_use(parts.socket)?;
     let class = SOCKET_TRANSPORT.get();
     let transport = class.instantiate(class.class().as_any(), allocate(StreamCore::new())?)?;
     if let Some(transport) = SocketTransport::from_any(&transport) {
-        transport.open(event_loop, &parts)?;
+        transport.open(event_loop, parts)?;
     }
     Ok(transport)
 }
@@ -78,11 +65,7 @@ impl SocketTransport {
         self.set_protocol(parts.protocol)?;
         if let Some(server) = parts.server {
             core.server.set(server.to_object());
-            if servers_count_transports() {
-                server.call_method1(&names()._attach, self)?;
-            } else {
-                server.call_method0(&names()._attach)?;
-            }
+            crate::servers::attach(server, self)?;
         }
         if let Some(transports) = event_loop.get_attribute_optional(&names()._transports)? {
             transports.call_method(&names().__setitem__, &[&*integer(i64::from(fd))?, self])?;

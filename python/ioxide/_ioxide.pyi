@@ -6,7 +6,7 @@ takes for abstract; BaseEventLoop declares the same ones as implemented.
 """
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 _Result = TypeVar("_Result")
 _Result_co = TypeVar("_Result_co", covariant=True)
@@ -22,3 +22,12 @@ class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...
 
 class Server(asyncio.Server): ...
+
+class TaskGroup(asyncio.TaskGroup):
+    def cancel(self) -> None: ...
+
+@final
+class Timeout(asyncio.Timeout): ...  # type: ignore[misc]
+
+def timeout(delay: float | None) -> Timeout: ...
+def timeout_at(when: float | None) -> Timeout: ...

@@ -28,9 +28,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from ioxide import _ioxide
+from ioxide.events import new_event_loop
 from ioxide.native_names import NATIVE
 from ioxide.policies import default_policy, ioxide_policy
-from ioxide.events import new_event_loop
 
 __all__ = ("install", "uninstall")
 

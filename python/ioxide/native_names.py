@@ -5,8 +5,8 @@ class or function in `ioxide._ioxide`, and its stub; `import ioxide`, `ioxide.in
 the table. What it leaves to others: putting the names into asyncio is `ioxide.install`.
 
 Invariants
-N1. Only names that a program can gain from. Handle and TimerHandle are absent on purpose: a loop makes its own, nobody
-    else does, and a foreign loop must go on making asyncio's.
+N1. Only names that a program can gain from. Handle, TimerHandle and Server are absent on purpose: a loop makes its own,
+    nobody else does, and a foreign loop must go on making asyncio's.
 N2. A name that the running asyncio does not have (Queue's QueueShutDown before 3.13) is offered by `ioxide` only.
 """
 
@@ -14,5 +14,7 @@ from __future__ import annotations
 
 NATIVE: dict[str, tuple[str, ...]] = {
     "futures": ("Future",),
+    "taskgroups": ("TaskGroup",),
     "tasks": ("Task",),
+    "timeouts": ("Timeout", "timeout", "timeout_at"),
 }

@@ -194,6 +194,41 @@ pub fn add_done_callback(future: &FutureObject, callback: &Any, callback_context
     }
 }
 
+/// `event_loop.create_future()`, of any loop.
+#[inline]
+pub fn create_any(event_loop: &Any) -> Result<Object> {
+    match EventLoop::fast(event_loop) {
+        Some(native) if native.has_own_create_future() => create(native),
+        _ => event_loop.call_method0(&names().create_future),
+    }
+}
+
+/// `future.add_done_callback(callback)`, of any future or task.
+#[inline]
+pub fn add_done_callback_any(future: &Any, callback: &Any) -> Result<()> {
+    if let Some(native) = own(future) {
+        return add_done_callback(native, callback, &*context::copy_current()?);
+    }
+    future.call_method1(&names().add_done_callback, callback).map(drop)
+}
+
+/// `future.set_result(result)`, of any future.
+pub fn set_result_any(future: &Any, result: &Any) -> Result<()> {
+    match Future::from_exact(future) {
+        Some(future) => set_result(future, result),
+        None => future.call_method1(&names().set_result, result).map(drop),
+    }
+}
+
+/// An object of exactly ioxide's Future or Task, whose methods nobody has replaced.
+#[inline]
+pub fn own(future: &Any) -> Option<&FutureObject> {
+    match Task::from_exact(future) {
+        Some(task) => Some(task),
+        None => Future::from_exact(future).map(|future| &**future),
+    }
+}
+
 /// Lets `task` wait for a future of the same ioxide loop (F1).
 #[inline]
 pub fn add_waiting_task(future: &FutureObject, task: &Task) -> Result<()> {

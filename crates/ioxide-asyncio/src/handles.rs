@@ -251,3 +251,41 @@ pub fn report_exception(handle: &HandleObject, exception: Object) -> Result<()> 
     }
     handling(&exception, || event_loop.call_method1(&names().call_exception_handler, &report)).map(drop)
 }
+
+/// `event_loop.time()` as a float; without a call through Python where nobody has replaced the loop's clock.
+#[inline]
+pub fn time(event_loop: &Any) -> Result<Object> {
+    match EventLoop::fast(event_loop) {
+        Some(native) if native.has_own_clock() => native.time(),
+        _ => event_loop.call_method0(&names().time),
+    }
+}
+
+/// `event_loop.call_soon(callback)`
+pub fn call_soon(event_loop: &Any, callback: &Any) -> Result<Object> {
+    match EventLoop::fast(event_loop) {
+        Some(native) => {
+            let handle = Handle::create(native, callback, &[], None)?;
+            native.push_ready(crate::event_loop::Ready::Handle(handle.clone()));
+            Ok(handle)
+        }
+        None => event_loop.call_method1(&names().call_soon, callback),
+    }
+}
+
+/// `event_loop.call_at(when, callback)`
+pub fn call_at(event_loop: &Any, when: &Any, callback: &Any) -> Result<Object> {
+    match EventLoop::fast(event_loop) {
+        Some(native) if native.has_own_timers() => native.add_timer(when.to_f64()?, callback),
+        _ => event_loop.call_method(&names().call_at, &[when, callback]),
+    }
+}
+
+/// `handle.cancel()`, of any handle.
+#[inline]
+pub fn cancel_any(handle: &Any) -> Result<()> {
+    match TimerHandle::from_exact(handle) {
+        Some(timer) => timer.cancel(),
+        None => handle.call_method0(&names().cancel).map(drop),
+    }
+}

@@ -6,7 +6,9 @@ mod futures;
 mod handles;
 mod reprs;
 mod servers;
+mod taskgroups;
 mod tasks;
+mod timeouts;
 mod transports;
 
 use ioxide_cpython::module::{Module, definition};
@@ -27,6 +29,8 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
+    taskgroups::add_to(module)?;
+    timeouts::add_to(module)?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)
 }
 

@@ -183,6 +183,28 @@ impl Any {
         Ok(answer == 1)
     }
 
+    /// `self <= other`
+    pub fn is_at_most(&self, other: &Any) -> Result<bool> {
+        // SAFETY: O1, O2.
+        let answer = unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_LE) };
+        check(answer)?;
+        Ok(answer == 1)
+    }
+
+    /// `self + other`
+    pub fn add(&self, other: &Any) -> Result<Object> {
+        // SAFETY: O1, O2.
+        unsafe { Object::from_owned(ffi::PyNumber_Add(self.as_ptr(), other.as_ptr())) }
+    }
+
+    /// `issubclass(self, class)`. Fails: TypeError where `self` is no class.
+    pub fn is_subclass(&self, class: &Any) -> Result<bool> {
+        // SAFETY: O1, O2.
+        let answer = unsafe { ffi::PyObject_IsSubclass(self.as_ptr(), class.as_ptr()) };
+        check(answer)?;
+        Ok(answer == 1)
+    }
+
     /// `isinstance(self, class)`; `class` may be a tuple of classes.
     pub fn is_instance(&self, class: &Any) -> Result<bool> {
         // SAFETY: O1, O2.

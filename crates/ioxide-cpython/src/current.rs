@@ -4,9 +4,7 @@
 //! Until 3.13 asyncio keeps the current tasks in a dictionary, from 3.14 on in the thread state.
 
 use crate::imports::imports;
-#[cfg(not(Py_3_14))]
-use crate::object::Raised;
-use crate::object::{Any, Object, Result};
+use crate::object::{Any, Object, Raised, Result};
 use crate::once::Once;
 use pyo3_ffi as ffi;
 
@@ -19,6 +17,8 @@ struct Functions {
     leave_task: Object,
     #[cfg(Py_3_14)]
     swap_current_task: Object,
+    #[cfg(Py_3_14)]
+    current_task: Object,
 }
 
 static FUNCTIONS: Once<Functions> = Once::new();
@@ -34,6 +34,8 @@ pub(crate) fn initialize() -> Result<()> {
         leave_task: module.get_attribute_str(c"_leave_task")?,
         #[cfg(Py_3_14)]
         swap_current_task: module.get_attribute_str(c"_swap_current_task")?,
+        #[cfg(Py_3_14)]
+        current_task: module.get_attribute_str(c"current_task")?,
     });
     Ok(())
 }
@@ -157,6 +159,27 @@ pub fn leave_task(event_loop: &Any, task: &Any) -> Result<()> {
 #[cfg(Py_3_14)]
 pub fn swap_task(event_loop: &Any, task: &Any) -> Result<Object> {
     FUNCTIONS.get().swap_current_task.call(&[event_loop, task])
+}
+
+/// `asyncio.current_task(event_loop)`
+#[cfg(not(Py_3_14))]
+#[inline]
+pub fn current_task(event_loop: &Any) -> Result<Option<Object>> {
+    FUNCTIONS.get().current_tasks.dict_get(event_loop)
+}
+
+/// `asyncio.current_task(event_loop)`
+#[cfg(Py_3_14)]
+#[inline]
+pub fn current_task(event_loop: &Any) -> Result<Option<Object>> {
+    let task = FUNCTIONS.get().current_task.call1(event_loop)?;
+    Ok((!task.is_none()).then_some(task))
+}
+
+/// `asyncio.get_running_loop()`. Fails: RuntimeError where no loop runs in this thread.
+#[inline]
+pub fn get_running_loop() -> Result<Object> {
+    running_loop()?.ok_or_else(|| Raised::runtime_error("no running event loop"))
 }
 
 /// `threading.get_ident()`

@@ -49,6 +49,22 @@ impl Raised {
         Raised::from_indicator()
     }
 
+    /// `raise class() from cause`; the exception being handled becomes the context.
+    #[cold]
+    pub fn from_cause(class: &Any, cause: &Any) -> Raised {
+        let exception = Raised::empty(class).take();
+        set_cause(&exception, cause);
+        Raised::exception(exception)
+    }
+
+    /// `raise instance`: as `exception`, and the exception being handled becomes the context.
+    #[cold]
+    pub fn raise(instance: &Any) -> Raised {
+        // SAFETY: O1, O2; an exception instance, by the caller.
+        unsafe { ffi::PyErr_SetObject(instance.get_type().as_ptr(), instance.as_ptr()) };
+        Raised::from_indicator()
+    }
+
     /// The error of a call that has set the indicator.
     fn from_indicator() -> Raised {
         // SAFETY: every caller has just set the indicator (O3).
@@ -221,6 +237,24 @@ pub(crate) fn type_name_of_class(class: &Any) -> String {
             drop(raised.take());
             String::from("?")
         })
+}
+
+/// `exception.__cause__ = cause`, which also suppresses the context.
+pub fn set_cause(exception: &Any, cause: &Any) {
+    // SAFETY: O1, O2; steals a reference to the cause.
+    unsafe { ffi::PyException_SetCause(exception.as_ptr(), cause.to_object().into_ptr()) }
+}
+
+/// `exception.__context__`
+pub fn context(exception: &Any) -> Option<Object> {
+    // SAFETY: O1, O2; a new reference or null.
+    unsafe { Object::from_owned_or_none(ffi::PyException_GetContext(exception.as_ptr())) }
+}
+
+/// `exception.__context__ = context`
+pub fn set_context(exception: &Any, context: &Any) {
+    // SAFETY: O1, O2; steals a reference to the context.
+    unsafe { ffi::PyException_SetContext(exception.as_ptr(), context.to_object().into_ptr()) }
 }
 
 /// `exception.__traceback__ = traceback`, None where there is none.

@@ -317,6 +317,18 @@ impl<'a> Arguments<'a> {
         Ok(Leading { parameters, rest: &self.positional()[by_position..], context })
     }
 
+    /// The first argument of a function with more, given by position or by name.
+    #[inline]
+    pub fn first(&self, function: &str, name: &'static str) -> Result<&'a Any> {
+        match self.positional() {
+            [first, ..] => Ok(first),
+            [] => {
+                let named = self.keywords().find(|(keyword, _)| name_is(keyword, name));
+                named.map(|(_, value)| value).ok_or_else(|| missing_argument(function, name))
+            }
+        }
+    }
+
     /// The argument of `f(name)`, given by position or by name.
     pub fn only(&self, function: &str, name: &'static str) -> Result<&'a Any> {
         let Leading { parameters: [value], rest, .. } = self.leading(function, [name], false)?;

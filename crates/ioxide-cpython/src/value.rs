@@ -249,6 +249,12 @@ pub fn set_add(set: &Any, item: &Any) -> Result<()> {
     status(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
 }
 
+/// `set.discard(item)`
+pub fn set_discard(set: &Any, item: &Any) -> Result<()> {
+    // SAFETY: O1, O2; an exact set or an instance of a class derived from it, by the caller.
+    status(unsafe { ffi::PySet_Discard(set.as_ptr(), item.as_ptr()) })
+}
+
 /// `weakref.ref(object)`. Fails: TypeError where the object's class has no weak references.
 pub fn weak_reference(object: &Any) -> Result<Object> {
     // SAFETY: O1, O2.

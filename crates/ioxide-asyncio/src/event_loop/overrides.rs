@@ -19,12 +19,14 @@ pub struct Overrides {
     pub time: bool,
     pub get_debug: bool,
     pub make_socket_transport: bool,
+    pub create_task: bool,
+    pub create_future: bool,
 }
 
 /// No class has this version.
 pub const NO_CLASS_SEEN: u32 = u32::MAX;
 
-static OWN: Once<[(&'static Any, Object); 5]> = Once::new();
+static OWN: Once<[(&'static Any, Object); 7]> = Once::new();
 
 /// Notes what the class's own methods are.
 pub fn initialize(class: &Any) -> Result<()> {
@@ -37,6 +39,8 @@ pub fn initialize(class: &Any) -> Result<()> {
         own(&names.time)?,
         own(&names.get_debug)?,
         own(&names._make_socket_transport)?,
+        own(&names.create_task)?,
+        own(&names.create_future)?,
     ]);
     Ok(())
 }
@@ -68,6 +72,8 @@ impl EventLoop {
                 time: true,
                 get_debug: true,
                 make_socket_transport: true,
+                create_task: true,
+                create_future: true,
             };
             self.core().overrides.set(all);
             self.refresh_fast();
@@ -87,6 +93,8 @@ impl EventLoop {
             time: overridden(2)?,
             get_debug: overridden(3)?,
             make_socket_transport: overridden(4)?,
+            create_task: overridden(5)?,
+            create_future: overridden(6)?,
         });
         self.core().seen_class.set(match class_version(self) {
             // Python gives out no more versions to this class: it is looked at every time.

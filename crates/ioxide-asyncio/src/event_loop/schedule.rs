@@ -189,6 +189,36 @@ impl EventLoop {
         Ok(timer)
     }
 
+    /// Whether nobody has replaced `time`.
+    #[inline]
+    pub fn has_own_clock(&self) -> bool {
+        !self.overrides().time
+    }
+
+    /// Whether nobody has replaced `create_task`.
+    #[inline]
+    pub fn has_own_create_task(&self) -> bool {
+        !self.overrides().create_task
+    }
+
+    /// Whether nobody has replaced `create_future`.
+    #[inline]
+    pub fn has_own_create_future(&self) -> bool {
+        !self.overrides().create_future
+    }
+
+    /// Whether nobody has replaced `call_at`.
+    #[inline]
+    pub fn has_own_timers(&self) -> bool {
+        !self.overrides().call_at
+    }
+
+    /// `call_at(when, callback)` of a loop that is `fast` and has its own timers.
+    #[inline]
+    pub fn add_timer(&self, when: f64, callback: &Any) -> Result<Object> {
+        self.schedule_timer("call_at", when, callback, &[], None)
+    }
+
     /// A timer in the heap was cancelled: it stays there until it is due or there are too many of its kind.
     pub fn on_timer_cancelled(&self) {
         let core = self.core();
@@ -281,7 +311,7 @@ impl EventLoop {
         let positional = tuple(&[self, coroutine])?;
         let task = factory.call_tuple(&positional, Some(&keywords))?;
         if let Some(name) = name {
-            set_task_name(&task, name)?;
+            crate::tasks::set_task_name(&task, name)?;
         }
         Ok(task)
     }
@@ -373,13 +403,6 @@ pub fn initialize() -> Result<()> {
         iscoroutinefunction,
     });
     Ok(())
-}
-
-fn set_task_name(task: &Any, name: &Any) -> Result<()> {
-    match task.get_attribute_optional(&names().set_name)? {
-        Some(set_name) => set_name.call1(name).map(drop),
-        None => Ok(()),
-    }
 }
 
 /// The frame of asyncio's own constructor is no part of where a handle was created.

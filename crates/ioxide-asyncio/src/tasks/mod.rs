@@ -207,6 +207,10 @@ impl Task {
     /// `task.cancel(msg=None)`
     fn cancel(&self, arguments: Arguments<'_>) -> Result<bool> {
         let [message] = futures::CANCEL.bind(arguments)?;
+        self.request_cancel(message)
+    }
+
+    fn request_cancel(&self, message: Option<&Any>) -> Result<bool> {
         self.set_log_traceback(false);
         if !self.is_pending() {
             return Ok(false);
@@ -232,6 +236,93 @@ impl Task {
         let name = text(&format!("Task-{}", name.to_i64()?))?;
         self.name.set(name.clone());
         Ok(name)
+    }
+}
+
+/// `task.cancel()`, of any task.
+pub fn cancel_any(task: &Any) -> Result<()> {
+    match Task::from_exact(task) {
+        Some(task) => task.request_cancel(None).map(drop),
+        None => task.call_method0(&names().cancel).map(drop),
+    }
+}
+
+/// `task.cancelling()`, of any task.
+pub fn cancelling(task: &Any) -> Result<i64> {
+    match Task::from_exact(task) {
+        Some(task) => Ok(i64::from(task.cancels_requested())),
+        None => task.call_method0(&names().cancelling)?.to_i64(),
+    }
+}
+
+/// `future.done()`, of any future or task.
+#[inline]
+pub fn is_done(future: &Any) -> Result<bool> {
+    match futures::own(future) {
+        Some(own) => Ok(!own.is_pending()),
+        None => future.call_method0(&names().done)?.is_true(),
+    }
+}
+
+/// The exception of a task that is done, which counts as retrieved then; `None` where it returned or was cancelled.
+#[inline]
+pub fn failure(task: &Any) -> Result<Option<Object>> {
+    if let Some(own) = Task::from_exact(task) {
+        if own.state() == FutureState::Cancelled || own.exception.is_empty() {
+            return Ok(None);
+        }
+        own.set_log_traceback(false);
+        return Ok(own.exception.get_object());
+    }
+    if task.call_method0(&names().cancelled)?.is_true()? {
+        return Ok(None);
+    }
+    let exception = task.call_method0(&names().exception)?;
+    Ok((!exception.is_none()).then_some(exception))
+}
+
+/// `asyncio.futures.future_add_to_awaited_by(future, task)`, for the call graph of 3.14.
+pub fn awaited_by_add(future: &Any, task: &Any) -> Result<()> {
+    match (as_asyncio_future(future), as_asyncio_future(task)) {
+        (Some(future), Some(_)) => future.awaited_by_add(task),
+        _ => Ok(()),
+    }
+}
+
+/// `asyncio.futures.future_discard_from_awaited_by(future, task)`
+pub fn awaited_by_discard(future: &Any, task: &Any) -> Result<()> {
+    match (as_asyncio_future(future), as_asyncio_future(task)) {
+        (Some(future), Some(_)) => future.awaited_by_discard(task),
+        _ => Ok(()),
+    }
+}
+
+fn as_asyncio_future(object: &Any) -> Option<&ioxide_cpython::version::FutureObject> {
+    object.is_subtype_of(&imports().Future).then(|| ioxide_cpython::version::as_future(object))
+}
+
+/// Whether `event_loop.create_task` is ioxide's own, so that calling it directly makes no difference.
+pub fn has_own_create_task(event_loop: &Any) -> bool {
+    EventLoop::from_any(event_loop).is_some_and(EventLoop::has_own_create_task)
+}
+
+/// `event_loop.create_task(coroutine, **keywords)` with the keywords of `arguments`, of any loop.
+pub fn create_by_loop(event_loop: &Any, coroutine: &Any, arguments: Arguments<'_>) -> Result<Object> {
+    if let Some(native) = EventLoop::from_any(event_loop).filter(|native| native.has_own_create_task()) {
+        return native.create_task(arguments);
+    }
+    let (names_, mut values): (Vec<&Any>, Vec<&Any>) =
+        arguments.keywords().filter(|(name, _)| !ioxide_cpython::methods::name_is(name, "coro")).unzip();
+    values.insert(0, coroutine);
+    let keywords = ioxide_cpython::names::keyword_names(&names_)?;
+    event_loop.call_method_keywords(&names().create_task, &values, &keywords)
+}
+
+/// `task.set_name(name)`, where the task has names.
+pub fn set_task_name(task: &Any, name: &Any) -> Result<()> {
+    match task.get_attribute_optional(&names().set_name)? {
+        Some(set_name) => set_name.call1(name).map(drop),
+        None => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Declaring Python classes in Rust, in two ways.
+//! Declaring Python classes in Rust, in three ways.
 //!
 //! | file | room |
 //! |---|---|
 //! | native | `NativeClass`: the Rust struct is the object. For everything hot: futures, tasks, handles, awaitables, and the cores behind shells. Its base, if it has one, is a class whose struct `version` mirrors |
 //! | shell | `ShellClass`: a class made by `type` over a Python class of asyncio (AbstractEventLoop, Transport), with instance dictionary and weak references as any Python class, and one hidden slot that owns its native core |
+//! | slotted | a class made by `type` over a Python class of asyncio, whose private attributes are slots that Rust knows as fields: one object, and what is not hot is inherited |
 //!
 //! Invariants:
 //! K1. A class is created once, by module initialisation, and never freed.
@@ -12,9 +13,11 @@
 
 mod native;
 mod shell;
+mod slotted;
 
 pub use native::{NativeClass, allocate, free_memory, head};
 pub use shell::{ShellClass, ShellDefinition};
+pub use slotted::{SlottedDefinition, allocate_slotted};
 
 use crate::methods::Receiver;
 use crate::object::{Any, Object, Result};
@@ -26,6 +29,11 @@ use std::ffi::CStr;
 pub struct Class(*mut ffi::PyTypeObject);
 
 impl Class {
+    /// A class that `type` has made. Refs: keeps the reference for ever (K1).
+    fn from_created(class: Object) -> Class {
+        Class(class.into_ptr().cast())
+    }
+
     #[inline(always)]
     pub fn as_any(&self) -> &'static Any {
         // SAFETY: K1.

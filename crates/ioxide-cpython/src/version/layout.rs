@@ -127,6 +127,14 @@ pub struct TimerHandleObject {
     pub when: Slot,
 }
 
+/// What every instance of a class written in Python begins with, unless the class has `__slots__`.
+#[repr(C)]
+pub struct InstanceHead {
+    head: Any,
+    #[cfg(not(Py_3_12))]
+    weak_references: Cell<*mut ffi::PyObject>,
+}
+
 impl ListNode {
     #[inline(always)]
     pub fn is_linked(&self) -> bool {
@@ -180,6 +188,14 @@ pub fn as_future(future: &Any) -> &FutureObject {
 }
 
 impl Deref for FutureObject {
+    type Target = Any;
+    #[inline(always)]
+    fn deref(&self) -> &Any {
+        &self.head
+    }
+}
+
+impl Deref for InstanceHead {
     type Target = Any;
     #[inline(always)]
     fn deref(&self) -> &Any {

@@ -12,8 +12,8 @@ mod thread_state;
 #[cfg(not(Py_3_14))]
 pub(crate) use layout::task_of_node;
 pub use layout::{
-    FutureObject, FutureState, HandleObject, ListNode, StopIterationObject, TaskObject, TimerHandleObject,
-    as_future,
+    FutureObject, FutureState, HandleObject, InstanceHead, ListNode, StopIterationObject, TaskObject,
+    TimerHandleObject, as_future,
 };
 pub(crate) use rules::initialize as initialize_rules;
 pub use rules::{Rules, WaitClosed, rules};
@@ -200,6 +200,19 @@ pub const HANDLER_RUNS_IN_CONTEXT: bool = cfg!(Py_3_12);
 
 /// Whether `shutdown_default_executor` has a timeout.
 pub const EXECUTOR_SHUTDOWN_TAKES_TIMEOUT: bool = cfg!(Py_3_12);
+
+/// The names and local variables that the code of one of asyncio's Python functions uses, in the order of their first
+/// use: what a release of asyncio does is told by them where its version number does not tell it.
+pub fn names_used_by(function: &Any) -> Result<Vec<String>> {
+    let code = function.get_attribute_str(c"__code__")?;
+    let mut used = Vec::new();
+    for table in [c"co_names", c"co_varnames"] {
+        for name in code.get_attribute_str(table)?.tuple_items() {
+            used.push(name.to_text()?.into_string());
+        }
+    }
+    Ok(used)
+}
 
 /// Whether `Task` refuses a context that is none, and a second `__init__`.
 pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);

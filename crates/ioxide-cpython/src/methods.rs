@@ -436,12 +436,12 @@ impl<const N: usize> Signature<N> {
 }
 
 #[cold]
-fn multiple_values(function: &str, name: &str) -> Raised {
+pub fn multiple_values(function: &str, name: &str) -> Raised {
     Raised::type_error(&format!("{function}() got multiple values for argument '{name}'"))
 }
 
 #[cold]
-fn missing_argument(function: &str, name: &str) -> Raised {
+pub fn missing_argument(function: &str, name: &str) -> Raised {
     Raised::type_error(&format!("{function}() missing 1 required positional argument: '{name}'"))
 }
 

@@ -5,8 +5,8 @@
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`write_queue`] is what a transport still has to send; [`read_buffer`]
-//! is where a loop receives into;
-//! [`pipe`] is every system call on the end of a pipe.
+//! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
+//! end of a child process.
 //!
 //! Invariants:
 //! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any.
@@ -18,6 +18,7 @@
 
 pub mod address;
 pub mod pipe;
+pub mod process;
 pub mod read_buffer;
 pub mod socket;
 mod sys;
@@ -28,6 +29,7 @@ mod random;
 
 pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
 pub use pipe::{FileKind, PipeRef};
+pub use process::{open_process, reap};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};
 pub use write_queue::{Progress, WriteQueue};

@@ -11,16 +11,11 @@ use ioxide_cpython::{Any, Result, boolean, imports, names, none};
 
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
 const METHODS: &[&str] = &[
-    // TLS, datagrams, processes, files sent whole.
+    // TLS, datagrams, files sent whole.
     "start_tls",
     "_make_ssl_transport",
     "create_datagram_endpoint",
     "_make_datagram_transport",
-    "subprocess_exec",
-    "subprocess_shell",
-    "_make_subprocess_transport",
-    "_child_watcher_callback",
-    "_log_subprocess",
     "sendfile",
     "_sendfile_native",
     "_sendfile_fallback",
@@ -59,5 +54,8 @@ pub fn give_attributes(event_loop: &EventLoop) -> Result<()> {
     set("_asyncgens_shutdown_called", &boolean(false))?;
     set("_signal_handlers", &*dict()?)?;
     set("_unix_server_sockets", &*dict()?)?;
+    if let Some(watcher) = super::children::default_watcher()? {
+        set("_watcher", &watcher)?;
+    }
     set("_transports", &*imports().WeakValueDictionary.call0()?)
 }

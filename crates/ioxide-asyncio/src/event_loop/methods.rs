@@ -245,8 +245,33 @@ fn services() -> Vec<ioxide_cpython::methods::Definition> {
             _ => Err(Raised::type_error("_check_callback expected 2 arguments")),
         }),
     ];
+    methods.extend(processes());
     methods.extend(exceptions_and_signals());
     methods
+}
+
+fn processes() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        documented(
+            coroutine_method(c"subprocess_exec", EventLoop::subprocess_exec),
+            c"subprocess_exec($self, protocol_factory, program, *args, stdin=-1, stdout=-1, stderr=-1, \
+              universal_newlines=False, shell=False, bufsize=0, encoding=None, errors=None, text=None, **kwargs)\n--\n\n\
+              Starts a program and returns its transport and protocol. The keywords are subprocess.Popen's.",
+        ),
+        documented(
+            coroutine_method(c"subprocess_shell", EventLoop::subprocess_shell),
+            c"subprocess_shell($self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, \
+              universal_newlines=False, shell=True, bufsize=0, encoding=None, errors=None, text=None, **kwargs)\n--\n\n\
+              Starts a command of the shell and returns its transport and protocol.",
+        ),
+        documented(
+            coroutine_method(c"_make_subprocess_transport", EventLoop::make_subprocess_transport),
+            c"_make_subprocess_transport($self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, \
+              **kwargs)\n--\n\n",
+        ),
+        method(c"_child_watcher_callback", EventLoop::on_child_ended),
+        method(c"_log_subprocess", EventLoop::log_subprocess),
+    ]
 }
 
 fn exceptions_and_signals() -> Vec<ioxide_cpython::methods::Definition> {

@@ -15,6 +15,7 @@
 //! | pipes | connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, asyncgens | work in threads, asynchronous generators |
+//! | processes, children | starting child processes, noticing their end |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
 //!
 //! Invariants:
@@ -28,6 +29,7 @@ mod accept;
 mod asyncgens;
 mod attempt;
 mod borrowed;
+mod children;
 mod connect;
 mod connection_methods;
 mod debug;
@@ -39,6 +41,7 @@ mod modules;
 mod overrides;
 mod owned;
 mod pipes;
+mod processes;
 mod report;
 mod resolve;
 mod schedule;
@@ -53,6 +56,7 @@ mod watch;
 pub use watch::{Direction, Watcher};
 
 use self::overrides::Overrides;
+use self::processes::Starts;
 use self::signals::SignalSockets;
 use self::watch::Watches;
 use ioxide_cpython::gc::{Traverse, Visitor};
@@ -126,6 +130,7 @@ pub struct LoopCore {
     unflushed: RefCell<VecDeque<Object>>,
     task_factory: Slot,
     signal_sockets: SignalSockets,
+    starts: Starts,
 }
 
 static LOOP_CORE: Once<Class> = Once::new();
@@ -175,6 +180,8 @@ pub fn initialize() -> Result<()> {
     accept::initialize()?;
     schedule::initialize()?;
     executor::initialize()?;
+    processes::initialize();
+    children::initialize()?;
     overrides::initialize(EventLoop::class())
 }
 
@@ -255,6 +262,7 @@ impl EventLoop {
             unflushed: RefCell::new(VecDeque::new()),
             task_factory: Slot::empty(),
             signal_sockets: SignalSockets::none(),
+            starts: Starts::default(),
         })?;
         let shell = EVENT_LOOP.get().instantiate(class, core)?;
         if let Some(event_loop) = EventLoop::from_any(&shell) {
@@ -367,6 +375,7 @@ impl Traverse for LoopCore {
         self.watches.traverse(visitor);
         visitor.slot(&self.task_factory);
         self.signal_sockets.traverse(visitor);
+        self.starts.traverse(visitor);
     }
 
     fn clear(&self) {
@@ -377,6 +386,7 @@ impl Traverse for LoopCore {
         self.watches.clear();
         self.task_factory.clear();
         self.signal_sockets.clear();
+        self.starts.clear();
     }
 }
 

@@ -214,6 +214,28 @@ pub fn names_used_by(function: &Any) -> Result<Vec<String>> {
     Ok(used)
 }
 
+/// How many turns pass between the end of a child and `_process_exited` of its transport.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ExitIsAnnounced {
+    InTwoTurns,
+    InTheNextTurn,
+    AtOnce,
+}
+
+pub const EXIT_IS_ANNOUNCED: ExitIsAnnounced = if cfg!(Py_3_14) {
+    ExitIsAnnounced::AtOnce
+} else if cfg!(Py_3_12) {
+    ExitIsAnnounced::InTheNextTurn
+} else {
+    ExitIsAnnounced::InTwoTurns
+};
+
+/// Whether `with watcher as entered:` is meant by asyncio, so that another object may watch children.
+pub const ENTERED_VALUE_WATCHES_CHILDREN: bool = !cfg!(Py_3_12);
+
+/// Whether a cancellation while a child is being ended leaves that to go on.
+pub const EXIT_WAIT_IS_SHIELDED: bool = cfg!(Py_3_14);
+
 /// Whether `Task` refuses a context that is none, and a second `__init__`.
 pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);
 pub const INITIALIZES_ONCE: bool = cfg!(Py_3_15);

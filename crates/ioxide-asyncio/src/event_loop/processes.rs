@@ -1,0 +1,377 @@
+//! Starting child processes: `subprocess_exec`, `subprocess_shell`. The child itself is made by `subprocess.Popen`, with
+//! every keyword it has; who replaces Popen is heard.
+//!
+//! Leaves to others: how the end of a child is noticed (`children`), pipes (`connect_read_pipe` and its kin), what the
+//! transport does with both (asyncio's own class, once a process).
+//!
+//! Invariants:
+//! S1. Popen holds the thread until the child has begun its program. So one child is started in a turn, and whoever
+//!     else wants one waits for a later turn: the loop stands still for one start at most.
+//! S2. While somebody waits for a start, `pass_turn` is in the ready queue, and wakes one of them in each turn.
+
+use super::children::ChildWatcher;
+use super::{EventLoop, Ready};
+use crate::futures;
+use crate::handles::Handle;
+use ioxide_cpython::call::import;
+use ioxide_cpython::coroutine::{coroutine, wait_for};
+use ioxide_cpython::exception::handling;
+use ioxide_cpython::gc::Visitor;
+use ioxide_cpython::methods::{Arguments, method0, missing_argument, multiple_values, name_is};
+use ioxide_cpython::types::FunctionDefinition;
+use ioxide_cpython::value::{dict, integer, text, tuple};
+use ioxide_cpython::version::EXIT_WAIT_IS_SHIELDED;
+use ioxide_cpython::{Any, Object, Once, Raised, Result, boolean, imports, names};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+static PASS_TURN: Once<FunctionDefinition> = Once::new();
+
+/// Who waits for a start (S1, S2).
+#[derive(Default)]
+pub struct Starts {
+    started: Cell<bool>,
+    passing: Cell<bool>,
+    waiting: RefCell<VecDeque<Object>>,
+}
+
+impl Starts {
+    pub fn traverse(&self, visitor: &mut Visitor) {
+        if let Ok(waiting) = self.waiting.try_borrow() {
+            for future in waiting.iter() {
+                visitor.object(future);
+            }
+        }
+    }
+
+    pub fn clear(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        drop(waiting);
+    }
+}
+
+/// Makes the functions that are bound to loops.
+pub fn initialize() {
+    PASS_TURN.set(FunctionDefinition::new(method0(c"_pass_turn", EventLoop::pass_turn)));
+}
+
+/// The parameters of both methods, the keywords that are Popen's alone apart.
+const PARAMETERS: [&str; 11] = [
+    "protocol_factory",
+    "",
+    "stdin",
+    "stdout",
+    "stderr",
+    "universal_newlines",
+    "shell",
+    "bufsize",
+    "encoding",
+    "errors",
+    "text",
+];
+
+/// What a caller asked for.
+struct Request {
+    protocol_factory: Object,
+    /// The arguments for the program, or the command for the shell.
+    command: Object,
+    stdin: Object,
+    stdout: Object,
+    stderr: Object,
+    bufsize: Object,
+    keywords: Object,
+}
+
+impl EventLoop {
+    /// `await loop.subprocess_exec(protocol_factory, program, *args, stdin=PIPE, stdout=PIPE, stderr=PIPE, **kwargs)`
+    pub fn subprocess_exec(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let (given, keywords) = bind(arguments, "subprocess_exec", "program")?;
+        let positional = arguments.positional();
+        let mut command = vec![given[1].unwrap_or(ioxide_cpython::none())];
+        command.extend_from_slice(positional.get(2..).unwrap_or_default());
+        let request = Request::new(&given, tuple(&command)?, keywords)?;
+        let refused = refused_options(&given, false)?;
+        self.start(request, "subprocess_exec", refused)
+    }
+
+    /// `await loop.subprocess_shell(protocol_factory, cmd, *, stdin=PIPE, stdout=PIPE, stderr=PIPE, **kwargs)`
+    pub fn subprocess_shell(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let (given, keywords) = bind(arguments, "subprocess_shell", "cmd")?;
+        let count = arguments.positional().len();
+        if count > 2 {
+            return Err(Raised::type_error(&format!(
+                "BaseEventLoop.subprocess_shell() takes 3 positional arguments but {} were given",
+                count + 1
+            )));
+        }
+        let command = given[1].unwrap_or(ioxide_cpython::none()).to_object();
+        let refused = match command.is_string() || command.is_bytes() {
+            true => refused_options(&given, true)?,
+            false => Some("cmd must be a string"),
+        };
+        let request = Request::new(&given, command, keywords)?;
+        self.start(request, "subprocess_shell", refused)
+    }
+
+    /// The coroutine of both: checks, makes the protocol, then the transport, and returns both.
+    fn start(
+        &self,
+        request: Request,
+        function: &'static str,
+        refused: Option<&'static str>,
+    ) -> Result<Object> {
+        let event_loop = self.to_object();
+        let is_shell = function == "subprocess_shell";
+        let name = if is_shell { "BaseEventLoop.subprocess_shell" } else { "BaseEventLoop.subprocess_exec" };
+        coroutine(name, async move {
+            if let Some(message) = refused {
+                return Err(Raised::value_error(message));
+            }
+            let protocol = request.protocol_factory.call0()?;
+            let debug_log = match EventLoop::from_any(&event_loop) {
+                Some(native) if native.is_debug() => Some(native.log_start(&request, is_shell)?),
+                _ => None,
+            };
+            let making = request.make_transport(&event_loop, &protocol, is_shell)?;
+            let transport = wait_for(&making).await?;
+            let is_debug = EventLoop::from_any(&event_loop).is_some_and(EventLoop::is_debug);
+            if let Some(message) = debug_log.filter(|_| is_debug) {
+                let arguments = [&*text("%s: %r")?, &*message, &*transport];
+                imports().logger.call_method(&names().info, &arguments)?;
+            }
+            tuple(&[&transport, &protocol])
+        })
+    }
+
+    /// Debug mode: says what is started, without its arguments, which may be secret.
+    fn log_start(&self, request: &Request, is_shell: bool) -> Result<Object> {
+        let message = match request.command.tuple_items() {
+            [program, ..] if !is_shell => format!("execute program {}", program.repr()?.to_text()?.as_str()),
+            _ => format!("run shell command {}", request.command.repr()?.to_text()?.as_str()),
+        };
+        let message = text(&message)?;
+        let arguments = [&*message, &*request.stdin, &*request.stdout, &*request.stderr];
+        self.call_method(&names()._log_subprocess, &arguments)?;
+        Ok(message)
+    }
+
+    /// `loop._log_subprocess(msg, stdin, stdout, stderr)`
+    pub fn log_subprocess(&self, arguments: Arguments<'_>) -> Result<()> {
+        let [message, stdin, stdout, stderr] = arguments.positional() else {
+            return Err(Raised::type_error("_log_subprocess expected 4 arguments"));
+        };
+        let mut line = message.str()?.to_text()?.into_string();
+        let mut add = |name: &str, stream: &Any| -> Result<()> {
+            if !stream.is_none() {
+                line.push_str(&format!(" {name}={}", shown_stream(stream)?));
+            }
+            Ok(())
+        };
+        add("stdin", stdin)?;
+        if !stdout.is_none() && stderr.equals(&*subprocess(c"STDOUT")?)? {
+            add("stdout=stderr", stdout)?;
+        } else {
+            add("stdout", stdout)?;
+            add("stderr", stderr)?;
+        }
+        imports().logger.call_method1(&names().debug, &*text(&line)?).map(drop)
+    }
+
+    /// `await loop._make_subprocess_transport(protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs)`
+    pub fn make_subprocess_transport(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let given = arguments.positional();
+        let (positional, extra) = given.split_at(given.len().min(7));
+        let positional: Vec<Object> = positional.iter().map(|value| value.to_object()).collect();
+        let keywords = dict()?;
+        if let [extra] = extra {
+            keywords.dict_set(&names().extra, extra)?;
+        }
+        for (name, value) in arguments.keywords() {
+            keywords.dict_set(name, value)?;
+        }
+        let event_loop = self.to_object();
+        coroutine("_UnixSelectorEventLoop._make_subprocess_transport", async move {
+            wait_for_turn(&event_loop).await?;
+            let watcher = ChildWatcher::of(&event_loop)?;
+            watcher.enter()?;
+            let made = make_transport(&event_loop, &watcher, &positional, &keywords).await;
+            watcher.leave(made)
+        })
+    }
+
+    /// Lets the next one start a child (S2).
+    fn pass_turn(&self) -> Result<()> {
+        let starts = &self.core().starts;
+        starts.started.set(false);
+        starts.passing.set(false);
+        loop {
+            let next = starts.waiting.borrow_mut().pop_front();
+            let Some(next) = next else { return Ok(()) };
+            if !next.call_method0(&names().done)?.is_true()? {
+                self.pass_turn_later()?;
+                return next.call_method1(&names().set_result, ioxide_cpython::none()).map(drop);
+            }
+        }
+    }
+
+    fn pass_turn_later(&self) -> Result<()> {
+        if !self.core().starts.passing.replace(true) {
+            let handle = Handle::create(self, &*PASS_TURN.get().bind(self)?, &[], None)?;
+            self.push_ready(Ready::Handle(handle));
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    fn new(given: &[Option<&Any>; 11], command: Object, keywords: Object) -> Result<Request> {
+        let pipe = subprocess(c"PIPE")?;
+        let stream = |index: usize| given[index].map_or_else(|| pipe.clone(), Any::to_object);
+        Ok(Request {
+            protocol_factory: given[0].unwrap_or(ioxide_cpython::none()).to_object(),
+            command,
+            stdin: stream(2),
+            stdout: stream(3),
+            stderr: stream(4),
+            bufsize: integer(0)?,
+            keywords,
+        })
+    }
+
+    /// `loop._make_subprocess_transport(...)`, by the loop's own method.
+    fn make_transport(&self, event_loop: &Any, protocol: &Any, is_shell: bool) -> Result<Object> {
+        let is_shell = boolean(is_shell);
+        let positional = tuple(&[
+            protocol,
+            &self.command,
+            &is_shell,
+            &self.stdin,
+            &self.stdout,
+            &self.stderr,
+            &self.bufsize,
+        ])?;
+        let make = event_loop.get_attribute(&names()._make_subprocess_transport)?;
+        make.call_tuple(&positional, Some(&self.keywords))
+    }
+}
+
+/// Waits until no other child has been started in this turn (S1).
+async fn wait_for_turn(event_loop: &Any) -> Result<()> {
+    loop {
+        let future = {
+            let Some(native) = EventLoop::from_any(event_loop) else { return Ok(()) };
+            let starts = &native.core().starts;
+            if !starts.started.get() {
+                starts.started.set(true);
+                return native.pass_turn_later();
+            }
+            let future = futures::create(native)?;
+            starts.waiting.borrow_mut().push_back(future.clone());
+            native.pass_turn_later()?;
+            future
+        };
+        wait_for(&future).await?;
+    }
+}
+
+/// Starts the child and waits until its pipes are connected. What fails after the start ends the child.
+async fn make_transport(
+    event_loop: &Any,
+    watcher: &ChildWatcher,
+    positional: &[Object],
+    keywords: &Any,
+) -> Result<Object> {
+    watcher.check_active()?;
+    let waiter = event_loop.call_method0(&names().create_future)?;
+    keywords.dict_set(&names().waiter, &waiter)?;
+    if keywords.dict_get(&names().extra)?.is_none() {
+        keywords.dict_set(&names().extra, ioxide_cpython::none())?;
+    }
+    let mut all = vec![event_loop];
+    all.extend(positional.iter().map(|value| &**value));
+    let class = import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSubprocessTransport")?;
+    let transport = class.call_tuple(&*tuple(&all)?, Some(keywords))?;
+    watcher.add_child(event_loop, &transport)?;
+    match wait_for(&waiter).await {
+        Ok(_) => Ok(transport),
+        Err(raised) if raised.leaves_the_loop() => Err(raised),
+        Err(raised) => {
+            let exception = raised.take();
+            let exit = handling(&exception, || {
+                transport.call_method0(&names().close)?;
+                let exit = transport.call_method0(&names()._wait)?;
+                match EXIT_WAIT_IS_SHIELDED {
+                    true => import(c"asyncio.tasks")?.get_attribute_str(c"shield")?.call1(&exit),
+                    false => Ok(exit),
+                }
+            })?;
+            wait_for(&exit).await?;
+            Err(Raised::exception(exception))
+        }
+    }
+}
+
+/// The values of PARAMETERS, and a dictionary of all other keywords.
+fn bind<'a>(
+    arguments: Arguments<'a>,
+    function: &str,
+    second: &'static str,
+) -> Result<([Option<&'a Any>; 11], Object)> {
+    let mut given = [None; 11];
+    for (place, value) in given.iter_mut().zip(arguments.positional().iter().take(2)) {
+        *place = Some(*value);
+    }
+    let others = dict()?;
+    let parameter = |index: usize| if index == 1 { second } else { PARAMETERS[index] };
+    for (name, value) in arguments.keywords() {
+        match (0..PARAMETERS.len()).find(|&index| name_is(name, parameter(index))) {
+            Some(index) if given[index].is_some() => return Err(multiple_values(function, parameter(index))),
+            Some(index) => given[index] = Some(value),
+            None => others.dict_set(name, value)?,
+        }
+    }
+    for (index, value) in given.iter().enumerate().take(2) {
+        if value.is_none() {
+            return Err(missing_argument(function, parameter(index)));
+        }
+    }
+    Ok((given, others))
+}
+
+/// Why an option of Popen's about text is refused: pipes of the loop carry bytes.
+fn refused_options(given: &[Option<&Any>; 11], is_shell: bool) -> Result<Option<&'static str>> {
+    let is_true = |index: usize, default: bool| given[index].map_or(Ok(default), Any::is_true);
+    let is_given = |index: usize| given[index].is_some_and(|value| !value.is_none());
+    if is_true(5, false)? {
+        return Ok(Some("universal_newlines must be False"));
+    }
+    if is_true(6, is_shell)? != is_shell {
+        return Ok(Some(if is_shell { "shell must be True" } else { "shell must be False" }));
+    }
+    let zero = integer(0)?;
+    if !given[7].map_or(Ok(true), |bufsize| bufsize.equals(&zero))? {
+        return Ok(Some("bufsize must be 0"));
+    }
+    if is_true(10, false)? {
+        return Ok(Some("text must be False"));
+    }
+    if is_given(8) {
+        return Ok(Some("encoding must be None"));
+    }
+    Ok(is_given(9).then_some("errors must be None"))
+}
+
+fn subprocess(name: &std::ffi::CStr) -> Result<Object> {
+    import(c"subprocess")?.get_attribute_str(name)
+}
+
+/// How a stream is logged.
+fn shown_stream(stream: &Any) -> Result<String> {
+    if stream.equals(&*subprocess(c"PIPE")?)? {
+        return Ok(String::from("<pipe>"));
+    }
+    if stream.equals(&*subprocess(c"STDOUT")?)? {
+        return Ok(String::from("<stdout>"));
+    }
+    Ok(stream.repr()?.to_text()?.into_string())
+}

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import ioxide
+from certificates import Authority, make_authority
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[..., Any]
@@ -55,6 +56,19 @@ def run(loop_factory: LoopFactory) -> Run:
             gc.collect()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A private certificate authority with certificates for a server at localhost and for a client."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(params=["directly", "through Python"])
+def records_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How ioxide moves records: by the library inside Python's `_ssl`, or by calls of `ssl.SSLObject`."""
+    monkeypatch.setenv("IOXIDE_TLS_THROUGH_PYTHON", "1" if request.param == "through Python" else "0")
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ mod futures;
 mod handles;
 mod reprs;
 mod servers;
+mod sslproto;
 mod taskgroups;
 mod tasks;
 mod timeouts;
@@ -23,6 +24,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     event_loop::initialize()?;
     servers::initialize()?;
     transports::initialize()?;
+    sslproto::initialize()?;
     module.add(c"EventLoop", event_loop::EventLoop::class())?;
     module.add(c"Future", futures::Future::class().get().as_any())?;
     module.add(c"Task", tasks::Task::class().get().as_any())?;

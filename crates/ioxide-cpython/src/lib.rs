@@ -12,6 +12,7 @@
 //! | context, current | contextvars, the running loop and the current task |
 //! | names, imports, once | interned names, imported objects, set once |
 //! | detach | the GIL given back and taken |
+//! | ssl | the TLS connection inside the objects of `_ssl` |
 //! | task_registry | behind `all_tasks` |
 //! | version | what differs between Python versions |
 //! | module | the entry point of the extension module |
@@ -33,6 +34,7 @@ pub mod names;
 pub mod object;
 pub mod once;
 pub mod outcome;
+pub mod ssl;
 pub mod task_registry;
 pub mod types;
 pub mod value;

@@ -12,8 +12,6 @@ use ioxide_cpython::{Any, Result, boolean, imports, names, none};
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
 const METHODS: &[&str] = &[
     // TLS, datagrams, files sent whole.
-    "start_tls",
-    "_make_ssl_transport",
     "create_datagram_endpoint",
     "_make_datagram_transport",
     "sendfile",

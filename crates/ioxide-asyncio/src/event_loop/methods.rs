@@ -11,6 +11,7 @@ pub fn definition() -> ShellDefinition {
     let mut methods = lifecycle();
     methods.extend(scheduling());
     methods.extend(descriptors());
+    methods.extend(crate::sslproto::loop_methods());
     methods.extend(sockets());
     methods.extend(services());
     methods.extend(pipes());

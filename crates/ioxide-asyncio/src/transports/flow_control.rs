@@ -20,7 +20,7 @@ const DEFAULT_HIGH_WATER: usize = 64 * 1024;
 const DEFAULT_LOW_WATER: usize = DEFAULT_HIGH_WATER / 4;
 
 /// A limit as Python gave it (any number), and as bytes are compared with it.
-pub(super) struct Limit {
+pub struct Limit {
     bytes: Cell<usize>,
     given: Slot,
 }
@@ -32,16 +32,16 @@ pub(super) struct FlowControl {
 }
 
 impl Limit {
-    fn new(bytes: usize) -> Limit {
+    pub fn new(bytes: usize) -> Limit {
         Limit { bytes: Cell::new(bytes), given: Slot::empty() }
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
 
-    fn get(&self) -> Result<Object> {
+    pub fn get(&self) -> Result<Object> {
         match self.given.get_object() {
             Some(given) => Ok(given),
             None => integer(self.bytes.get() as i64),
@@ -49,7 +49,7 @@ impl Limit {
     }
 
     /// Fails: TypeError where the value is no number.
-    fn set(&self, value: &Any) -> Result<()> {
+    pub fn set(&self, value: &Any) -> Result<()> {
         // A float's fraction makes no difference to a whole number of bytes; the cast ends at the type's bounds.
         let bytes = match value.to_i64() {
             Ok(bytes) => usize::try_from(bytes).unwrap_or(0),
@@ -61,6 +61,10 @@ impl Limit {
         self.bytes.set(bytes);
         self.given.set(value.to_object());
         Ok(())
+    }
+
+    pub fn traverse(&self, visitor: &mut Visitor) {
+        visitor.slot(&self.given);
     }
 }
 
@@ -78,8 +82,8 @@ impl FlowControl {
     }
 
     pub(super) fn traverse(&self, visitor: &mut Visitor) {
-        visitor.slot(&self.high.given);
-        visitor.slot(&self.low.given);
+        self.high.traverse(visitor);
+        self.low.traverse(visitor);
     }
 }
 

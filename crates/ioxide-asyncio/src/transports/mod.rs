@@ -14,11 +14,13 @@ mod flow_control;
 mod pipe;
 mod stream;
 
+pub use flow_control::Limit;
 pub use pipe::{make_read_pipe_transport, make_write_pipe_transport};
-pub use stream::{Parts, make_socket_transport, open_transport};
+pub use stream::{
+    NativeReceiver, Parts, SocketTransport, make_socket_transport, open_transport, receiver_of,
+};
 
 use self::pipe::{ReadPipeTransport, WritePipeTransport};
-use self::stream::SocketTransport;
 use crate::event_loop::{Direction, EventLoop};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Object, Result, names};

@@ -23,7 +23,7 @@ mod receiver;
 mod writing;
 
 pub use opening::{Parts, make_socket_transport, open_transport};
-pub use receiver::NativeReceiver;
+pub use receiver::{NativeReceiver, receiver_of};
 
 use super::base::{BaseTransport, transport_object};
 use super::flow_control::{FlowControl, FlowControlled};

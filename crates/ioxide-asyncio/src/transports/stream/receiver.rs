@@ -21,10 +21,10 @@ pub struct NativeReceiver {
 }
 
 /// The native protocols there are.
-static RECEIVERS: [&NativeReceiver; 0] = [];
+static RECEIVERS: [&NativeReceiver; 1] = [&crate::sslproto::RECEIVER];
 
 /// How `protocol` takes bytes, if it is a native one.
-pub(super) fn receiver_of(protocol: &Any) -> Option<&'static NativeReceiver> {
+pub fn receiver_of(protocol: &Any) -> Option<&'static NativeReceiver> {
     RECEIVERS.iter().copied().find(|receiver| (receiver.accepts)(protocol))
 }
 

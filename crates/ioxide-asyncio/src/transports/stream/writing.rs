@@ -74,6 +74,19 @@ impl SocketTransport {
         self.on_written()
     }
 
+    /// As `write`, for bytes that ioxide has made.
+    pub fn write_owned(&self, data: OwnedBytes) -> Result<()> {
+        self.check_may_write(
+            "Cannot call write() after write_eof()",
+            "unable to write; sendfile is in progress",
+        )?;
+        if data.as_ref().is_empty() || self.is_too_late()? {
+            return Ok(());
+        }
+        self.core().queue.borrow_mut().push(data);
+        self.on_written()
+    }
+
     /// `transport.writelines(list_of_data)`
     pub(super) fn writelines(&self, list_of_data: &Any) -> Result<()> {
         self.check_may_write(

@@ -6,6 +6,7 @@ takes for abstract; BaseEventLoop declares the same ones as implemented.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, final
 
 _Result = TypeVar("_Result")
@@ -31,3 +32,25 @@ class Timeout(asyncio.Timeout): ...  # type: ignore[misc]
 
 def timeout(delay: float | None) -> Timeout: ...
 def timeout_at(when: float | None) -> Timeout: ...
+
+class StreamReader(asyncio.StreamReader): ...
+class StreamReaderProtocol(asyncio.StreamReaderProtocol): ...
+class StreamWriter(asyncio.StreamWriter): ...
+
+_ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
+
+async def open_connection(
+    host: str | None = None, port: int | str | None = None, *, limit: int = 65536, **kwds: Any
+) -> tuple[StreamReader, StreamWriter]: ...
+async def start_server(
+    client_connected_cb: _ClientConnected,
+    host: Any = None,
+    port: int | str | None = None,
+    *,
+    limit: int = 65536,
+    **kwds: Any,
+) -> asyncio.Server: ...
+async def open_unix_connection(path: Any = None, *, limit: int = 65536, **kwds: Any) -> tuple[StreamReader, StreamWriter]: ...
+async def start_unix_server(
+    client_connected_cb: _ClientConnected, path: Any = None, *, limit: int = 65536, **kwds: Any
+) -> asyncio.Server: ...

@@ -14,6 +14,15 @@ from __future__ import annotations
 
 NATIVE: dict[str, tuple[str, ...]] = {
     "futures": ("Future",),
+    "streams": (
+        "StreamReader",
+        "StreamReaderProtocol",
+        "StreamWriter",
+        "open_connection",
+        "open_unix_connection",
+        "start_server",
+        "start_unix_server",
+    ),
     "taskgroups": ("TaskGroup",),
     "tasks": ("Task",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),

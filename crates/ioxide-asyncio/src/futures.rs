@@ -108,6 +108,26 @@ pub fn create(event_loop: &EventLoop) -> Result<Object> {
     Ok(object)
 }
 
+/// `future.set_result(result)` of whatever future it is, unless it is cancelled.
+#[inline]
+pub fn set_result_unless_cancelled(future: &Any, result: &Any) -> Result<()> {
+    if let Some(native) = Future::from_exact(future) {
+        return if native.state() == FutureState::Cancelled { Ok(()) } else { set_result(native, result) };
+    }
+    if future.call_method0(&names().cancelled)?.is_true()? {
+        return Ok(());
+    }
+    future.call_method1(&names().set_result, result).map(drop)
+}
+
+/// `future.set_exception(exception)` of whatever future it is, unless it is cancelled.
+pub fn set_exception_unless_cancelled(future: &Any, exception: &Any) -> Result<()> {
+    if future.call_method0(&names().cancelled)?.is_true()? {
+        return Ok(());
+    }
+    future.call_method1(&names().set_exception, exception).map(drop)
+}
+
 /// `future.set_result(result)`. Fails: InvalidStateError; what scheduling the callbacks fails with.
 pub fn set_result(future: &FutureObject, result: &Any) -> Result<()> {
     check_initialized(future)?;

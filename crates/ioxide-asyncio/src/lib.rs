@@ -6,7 +6,9 @@ mod futures;
 mod handles;
 mod reprs;
 mod servers;
+mod shells;
 mod sslproto;
+mod streams;
 mod taskgroups;
 mod tasks;
 mod timeouts;
@@ -25,6 +27,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     servers::initialize()?;
     transports::initialize()?;
     sslproto::initialize()?;
+    streams::add_to(module)?;
     module.add(c"EventLoop", event_loop::EventLoop::class())?;
     module.add(c"Future", futures::Future::class().get().as_any())?;
     module.add(c"Task", tasks::Task::class().get().as_any())?;

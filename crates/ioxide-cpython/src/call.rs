@@ -191,6 +191,22 @@ impl Any {
         Ok(answer == 1)
     }
 
+    /// `self < other`
+    pub fn is_less_than(&self, other: &Any) -> Result<bool> {
+        // SAFETY: O1, O2.
+        let answer = unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_LT) };
+        check(answer)?;
+        Ok(answer == 1)
+    }
+
+    /// `self >= other`
+    pub fn is_at_least(&self, other: &Any) -> Result<bool> {
+        // SAFETY: O1, O2.
+        let answer = unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_GE) };
+        check(answer)?;
+        Ok(answer == 1)
+    }
+
     /// `self + other`
     pub fn add(&self, other: &Any) -> Result<Object> {
         // SAFETY: O1, O2.

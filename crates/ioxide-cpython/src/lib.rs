@@ -4,9 +4,10 @@
 //! | file | room |
 //! |---|---|
 //! | object | `Any`, `Object`, `Slot`, `Raised`: references, fields, errors |
-//! | call, value, buffer | calling Python, converting values, bytes-like objects |
+//! | call, value, buffer, bytearray | calling Python, converting values, bytes-like objects |
 //! | exception | raising, taking, reporting |
 //! | methods, functions | Rust functions as methods, as coroutine functions and as functions of a module |
+//! | fields | slots as attributes |
 //! | types, freelist, gc | Rust structs as classes, garbage collection |
 //! | coroutine, outcome | awaiting both ways, how futures ended |
 //! | context, current | contextvars, the running loop and the current task |
@@ -18,12 +19,14 @@
 //! | module | the entry point of the extension module |
 
 pub mod buffer;
+pub mod bytearray;
 pub mod call;
 pub mod context;
 pub mod coroutine;
 pub mod current;
 pub mod detach;
 pub mod exception;
+pub mod fields;
 pub mod freelist;
 pub mod functions;
 pub mod gc;

@@ -78,6 +78,13 @@ impl Any {
         unsafe { ffi::PyBytes_Check(self.as_ptr()) == 1 }
     }
 
+    /// Whether this is a bytes object and of no derived class.
+    #[inline]
+    pub fn is_exact_bytes(&self) -> bool {
+        // SAFETY: O2.
+        unsafe { ffi::PyBytes_CheckExact(self.as_ptr()) == 1 }
+    }
+
     pub fn is_integer(&self) -> bool {
         // SAFETY: O2.
         unsafe { ffi::PyLong_Check(self.as_ptr()) == 1 }
@@ -259,6 +266,17 @@ pub fn set_discard(set: &Any, item: &Any) -> Result<()> {
 pub fn weak_reference(object: &Any) -> Result<Object> {
     // SAFETY: O1, O2.
     unsafe { Object::from_owned(ffi::PyWeakref_NewRef(object.as_ptr(), std::ptr::null_mut())) }
+}
+
+/// What a weak reference refers to, `None` where that is gone. Fails: TypeError where `reference` is no weak reference.
+#[inline]
+pub fn weak_referent(reference: &Any) -> Result<Option<Object>> {
+    let mut referent = std::ptr::null_mut();
+    // SAFETY: O1, O2; `referent` is an owned reference or null afterwards.
+    unsafe {
+        status(ffi::compat::PyWeakref_GetRef(reference.as_ptr(), &mut referent))?;
+        Ok(Object::from_owned_or_none(referent))
+    }
 }
 
 impl std::borrow::Borrow<Any> for Object {

@@ -6,7 +6,7 @@
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`write_queue`] is what a transport still has to send; [`read_buffer`]
 //! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
-//! end of a child process.
+//! end of a child process; [`search`] finds bytes in bytes.
 //!
 //! Invariants:
 //! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any.
@@ -20,6 +20,7 @@ pub mod address;
 pub mod pipe;
 pub mod process;
 pub mod read_buffer;
+pub mod search;
 pub mod socket;
 mod sys;
 pub mod write_queue;

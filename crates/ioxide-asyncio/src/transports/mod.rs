@@ -23,7 +23,7 @@ pub use stream::{
 use self::pipe::{ReadPipeTransport, WritePipeTransport};
 use crate::event_loop::{Direction, EventLoop};
 use ioxide_cpython::value::integer;
-use ioxide_cpython::{Object, Result, names};
+use ioxide_cpython::{Any, Object, Result, names};
 use std::os::fd::RawFd;
 
 /// Creates the classes.
@@ -55,6 +55,24 @@ pub fn flush(transport: &Object) -> Result<()> {
         transport.on_end_of_turn()
     } else {
         Ok(())
+    }
+}
+
+/// `transport.write(data)` of whatever transport it is.
+#[inline]
+pub fn write(transport: &Any, data: &Any) -> Result<()> {
+    match SocketTransport::own(transport)? {
+        Some(native) => native.write(data),
+        None => transport.call_method1(&names().write, data).map(drop),
+    }
+}
+
+/// `transport.is_closing()` of whatever transport it is.
+#[inline]
+pub fn is_closing(transport: &Any) -> Result<bool> {
+    match SocketTransport::own(transport)? {
+        Some(native) => Ok(native.is_closing()),
+        None => transport.call_method0(&names().is_closing)?.is_true(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | native | `NativeClass`: the Rust struct is the object. For everything hot: futures, tasks, handles, awaitables, and the cores behind shells. Its base, if it has one, is a class whose struct `version` mirrors |
 //! | shell | `ShellClass`: a class made by `type` over a Python class of asyncio (AbstractEventLoop, Transport), with instance dictionary and weak references as any Python class, and one hidden slot that owns its native core |
+//! | own_methods | `OwnMethods`: whether somebody has replaced a method, in a subclass, on the class or on the instance |
 //! | slotted | a class made by `type` over a Python class of asyncio, whose private attributes are slots that Rust knows as fields: one object, and what is not hot is inherited |
 //!
 //! Invariants:
@@ -12,10 +13,12 @@
 //!     descriptor is removed from the class as soon as its offset is known.
 
 mod native;
+mod own_methods;
 mod shell;
 mod slotted;
 
 pub use native::{NativeClass, allocate, free_memory, head};
+pub use own_methods::OwnMethods;
 pub use shell::{ShellClass, ShellDefinition};
 pub use slotted::{SlottedDefinition, allocate_slotted};
 

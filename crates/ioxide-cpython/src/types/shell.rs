@@ -26,10 +26,20 @@ pub struct ShellDefinition {
 }
 
 impl ShellClass {
+    /// A class over this one, and over other bases behind it, whose instances keep this class's core.
+    pub fn derive(&self, definition: ShellDefinition) -> Result<ShellClass> {
+        let namespace = namespace_of(&definition)?;
+        namespace.dict_set(&names().__slots__, &*tuple(&[])?)?;
+        let mut bases = vec![self.class.as_any()];
+        bases.extend(definition.bases.iter().map(|base| &**base));
+        let class = make_class(&definition, &bases, &namespace)?;
+        let shell = ShellClass { class: Class(class.into_ptr().cast()), core_offset: self.core_offset };
+        shell.add_members(definition.methods, definition.attributes, definition.new)?;
+        Ok(shell)
+    }
+
     pub fn create(definition: ShellDefinition) -> Result<ShellClass> {
-        let namespace = dict()?;
-        namespace.dict_set(&names().__module__, &*text("ioxide")?)?;
-        namespace.dict_set(&names().__doc__, &*text(definition.doc)?)?;
+        let namespace = namespace_of(&definition)?;
         let mut slots = vec![names()._ioxide_core.clone()];
         let bases: Vec<&Any> = definition.bases.iter().map(|base| &**base).collect();
         for (name, offset) in [("__dict__", dict_offset as fn(&Any) -> bool), ("__weakref__", weak_offset)] {
@@ -39,16 +49,7 @@ impl ShellClass {
         }
         let slots: Vec<&Any> = slots.iter().map(|slot| &**slot).collect();
         namespace.dict_set(&names().__slots__, &*tuple(&slots)?)?;
-        let name = text(&definition.name.to_string_lossy())?;
-        // SAFETY: the interpreter never frees `type`.
-        let metaclass = unsafe { Any::from_ptr((&raw mut ffi::PyType_Type).cast()) };
-        let class = match bases.first() {
-            // The metaclass of the base (ABCMeta, say) makes the class.
-            Some(base) if !base.get_type().is(metaclass) => {
-                base.get_type().call(&[&*name, &*tuple(&bases)?, &*namespace])?
-            }
-            _ => metaclass.call(&[&*name, &*tuple(&bases)?, &*namespace])?,
-        };
+        let class = make_class(&definition, &bases, &namespace)?;
         let descriptor = class.get_attribute(&names()._ioxide_core)?;
         let core_offset = member_offset(&descriptor)
             .ok_or_else(|| Raised::runtime_error("the class has no slot for its core"))?;
@@ -127,6 +128,25 @@ impl ShellClass {
             Ok(shell)
         }
     }
+}
+
+fn namespace_of(definition: &ShellDefinition) -> Result<Object> {
+    let namespace = dict()?;
+    namespace.dict_set(&names().__module__, &*text("ioxide")?)?;
+    namespace.dict_set(&names().__doc__, &*text(definition.doc)?)?;
+    Ok(namespace)
+}
+
+fn make_class(definition: &ShellDefinition, bases: &[&Any], namespace: &Any) -> Result<Object> {
+    let name = text(&definition.name.to_string_lossy())?;
+    // SAFETY: the interpreter never frees `type`.
+    let metaclass = unsafe { Any::from_ptr((&raw mut ffi::PyType_Type).cast()) };
+    let metaclass = match bases.first() {
+        // The metaclass of the base (ABCMeta, say) makes the class.
+        Some(base) if !base.get_type().is(metaclass) => base.get_type(),
+        _ => metaclass,
+    };
+    metaclass.call(&[&*name, &*tuple(bases)?, namespace])
 }
 
 fn dict_offset(class: &Any) -> bool {

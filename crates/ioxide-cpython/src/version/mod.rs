@@ -1,14 +1,16 @@
-//! What differs from one Python version to the next: the C structs of asyncio's classes (`layout`), the error indicator, the
-//! attributes of instances, single rules.
+//! What differs from one Python version to the next: the C structs of asyncio's classes (`layout`), where instances keep
+//! their attributes (`attributes`), the error indicator, single rules.
 //!
 //! ioxide's Future, Task and Handle keep their state in the very fields of the classes they derive from, so
 //! every inherited or unbound method of asyncio reads the truth. `verify_layout` compares the sizes of the structs with
 //! the running interpreter's when the module is imported and refuses to load where they differ.
 
+mod attributes;
 mod layout;
 mod rules;
 mod thread_state;
 
+pub use attributes::has_instance_attributes;
 #[cfg(not(Py_3_14))]
 pub(crate) use layout::task_of_node;
 pub use layout::{
@@ -47,6 +49,7 @@ pub(crate) fn verify_layout(future: &Any, task: &Any, handle: &Any, timer_handle
             return Err(Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message));
         }
     }
+    attributes::verify()?;
     verify_slots(handle, &HANDLE_SLOTS)?;
     verify_slots(timer_handle, &TIMER_HANDLE_SLOTS)
 }
@@ -250,3 +253,10 @@ pub const SERVERS_KNOW_CLIENTS: bool = cfg!(Py_3_13);
 
 /// Whether connections are given one context for all their callbacks.
 pub const CONNECTIONS_HAVE_CONTEXT: bool = cfg!(Py_3_15);
+
+/// A number that changes with the class or any of its bases, and is zero while nobody has looked anything up in it.
+#[inline(always)]
+pub(crate) fn type_version(class: *mut ffi::PyTypeObject) -> u32 {
+    // SAFETY: O1; a class that an object keeps alive.
+    unsafe { (*class).tp_version_tag }
+}

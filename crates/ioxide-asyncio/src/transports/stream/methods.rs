@@ -41,7 +41,7 @@ fn methods() -> Vec<Definition> {
         documented(method0(c"can_write_eof", |_: &T| true), c"can_write_eof($self)\n--\n\n"),
         documented(method0(c"close", T::close), c"close($self)\n--\n\nSends what is buffered and closes."),
         documented(method0(c"abort", T::abort), c"abort($self)\n--\n\nCloses at once."),
-        documented(method0(c"is_closing", |this: &T| this.core().is_closing()), c"is_closing($self)\n--\n\n"),
+        documented(method0(c"is_closing", T::is_closing), c"is_closing($self)\n--\n\n"),
         documented(method0(c"is_reading", T::is_reading), c"is_reading($self)\n--\n\n"),
         documented(method0(c"pause_reading", T::pause_reading), c"pause_reading($self)\n--\n\n"),
         documented(method0(c"resume_reading", T::resume_reading), c"resume_reading($self)\n--\n\n"),

@@ -31,7 +31,7 @@ use crate::event_loop::Direction;
 use ioxide_cpython::buffer::OwnedBytes;
 use ioxide_cpython::context::with_context;
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, head};
+use ioxide_cpython::types::{Class, Native, NativeClass, OwnMethods, ShellClass, head};
 use ioxide_cpython::{Any, Object, Once, Result, Slot, names};
 use ioxide_io::{SocketRef, WriteQueue};
 use std::cell::{Cell, RefCell};
@@ -119,6 +119,7 @@ struct StreamCore {
 
 static STREAM_CORE: Once<Class> = Once::new();
 static SOCKET_TRANSPORT: Once<ShellClass> = Once::new();
+static OWN: Once<OwnMethods> = Once::new();
 
 // SAFETY: repr(C) with the head first; created by `allocate` only.
 unsafe impl Native for StreamCore {
@@ -138,6 +139,7 @@ pub fn initialize() -> Result<()> {
     );
     writing::initialize()?;
     SOCKET_TRANSPORT.set(methods::create_class()?);
+    OWN.set(OwnMethods::of(SOCKET_TRANSPORT.get().class().as_any(), &["write", "is_closing"])?);
     Ok(())
 }
 
@@ -172,6 +174,20 @@ impl FlowControlled for SocketTransport {
 }
 
 impl SocketTransport {
+    /// The object as a transport of ioxide's whose `write` and `is_closing` nobody has replaced.
+    #[inline]
+    pub fn own(object: &Any) -> Result<Option<&SocketTransport>> {
+        match SocketTransport::from_any(object) {
+            Some(transport) if OWN.get().hold_for(transport)? => Ok(Some(transport)),
+            _ => Ok(None),
+        }
+    }
+
+    /// `transport.is_closing()`
+    pub fn is_closing(&self) -> bool {
+        self.core().is_closing()
+    }
+
     /// The descriptor to send to and receive from (T2); -1, which the kernel refuses, for a closed socket.
     #[inline]
     fn socket(&self) -> Result<SocketRef> {

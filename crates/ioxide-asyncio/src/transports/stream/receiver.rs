@@ -21,7 +21,7 @@ pub struct NativeReceiver {
 }
 
 /// The native protocols there are.
-static RECEIVERS: [&NativeReceiver; 1] = [&crate::sslproto::RECEIVER];
+static RECEIVERS: [&NativeReceiver; 2] = [&crate::sslproto::RECEIVER, &crate::streams::RECEIVER];
 
 /// How `protocol` takes bytes, if it is a native one.
 pub fn receiver_of(protocol: &Any) -> Option<&'static NativeReceiver> {

@@ -58,7 +58,7 @@ pub(super) fn has_writelines() -> bool {
 
 impl SocketTransport {
     /// `transport.write(data)`
-    pub(super) fn write(&self, data: &Any) -> Result<()> {
+    pub fn write(&self, data: &Any) -> Result<()> {
         check_bytes_like(data)?;
         self.check_may_write(
             "Cannot call write() after write_eof()",

@@ -23,6 +23,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
         "start_server",
         "start_unix_server",
     ),
+    "locks": ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
     "taskgroups": ("TaskGroup",),
     "tasks": ("Task",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),

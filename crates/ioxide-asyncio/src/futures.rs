@@ -128,6 +128,40 @@ pub fn set_exception_unless_cancelled(future: &Any, exception: &Any) -> Result<(
     future.call_method1(&names().set_exception, exception).map(drop)
 }
 
+/// `if not future.done(): future.set_result(result)`, whatever future it is. Returns whether it was not done.
+#[inline]
+pub fn set_result_unless_done(future: &Any, result: &Any) -> Result<bool> {
+    if let Some(native) = Future::from_exact(future) {
+        let pending = native.is_pending();
+        if pending {
+            set_result(native, result)?;
+        }
+        return Ok(pending);
+    }
+    if future.call_method0(&names().done)?.is_true()? {
+        return Ok(false);
+    }
+    future.call_method1(&names().set_result, result).map(|_| true)
+}
+
+/// `future.cancelled()`, whatever future it is.
+#[inline]
+pub fn is_cancelled(future: &Any) -> Result<bool> {
+    match Future::from_exact(future) {
+        Some(native) => Ok(native.state() == FutureState::Cancelled),
+        None => future.call_method0(&names().cancelled)?.is_true(),
+    }
+}
+
+/// `future.done()`, whatever future it is.
+#[inline]
+pub fn is_done(future: &Any) -> Result<bool> {
+    match Future::from_exact(future) {
+        Some(native) => Ok(!native.is_pending()),
+        None => future.call_method0(&names().done)?.is_true(),
+    }
+}
+
 /// `future.set_result(result)`. Fails: InvalidStateError; what scheduling the callbacks fails with.
 pub fn set_result(future: &FutureObject, result: &Any) -> Result<()> {
     check_initialized(future)?;

@@ -227,6 +227,12 @@ pub fn tuple(items: &[&Any]) -> Result<Object> {
     }
 }
 
+/// `sequence[index]`
+pub fn sequence_item(sequence: &Any, index: usize) -> Result<Object> {
+    // SAFETY: O1, O2.
+    unsafe { Object::from_owned(ffi::PySequence_GetItem(sequence.as_ptr(), index as _)) }
+}
+
 pub fn list() -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PyList_New(0)) }

@@ -9,14 +9,14 @@
 //! | returned | how a value gets back to `await` in Python code |
 //! | inspection | what debuggers and warnings see |
 
-mod inspection;
+pub mod inspection;
 mod memory;
 mod object;
 mod returned;
 mod waiting;
 
 pub use object::{Coroutine, coroutine};
-pub use waiting::{Waiting, YieldOnce, wait_for, yield_once};
+pub use waiting::{Waiting, YieldOnce, forward_exception, wait_for, yield_once};
 
 use crate::exception::{Builtin, builtin};
 use crate::methods::{Receiver, conjure, guard};

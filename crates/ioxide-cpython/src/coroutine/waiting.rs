@@ -194,7 +194,7 @@ fn end_of_step(exchange: &Exchange, step: Result<Step>) -> Poll<Result<Object>> 
 }
 
 /// As `yield from` does: GeneratorExit closes the iterator, everything else is thrown into it.
-fn forward_exception(iterator: &Any, exception: Object) -> Result<Step> {
+pub fn forward_exception(iterator: &Any, exception: Object) -> Result<Step> {
     if exception_is(&exception, Builtin::GeneratorExit) {
         if let Some(close) = iterator.get_attribute_optional(&names().close)? {
             close.call0()?;

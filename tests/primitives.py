@@ -85,6 +85,18 @@ async def ended(task: asyncio.Task[Any]) -> Any:
         return told(error)
 
 
+def entering(lock: Any, log: list[Any], name: str, stay: int = 1) -> asyncio.Task[Any]:
+    async def enter() -> str:
+        log.append(f"{name} comes")
+        async with lock:
+            log.append(f"{name} is in")
+            await turns(stay)
+            log.append(f"{name} leaves")
+        return name
+
+    return asyncio.create_task(enter())
+
+
 async def cancelled_everywhere(scenario: Callable[[], list[asyncio.Task[Any]]], log: list[Any], length: int) -> list[Any]:
     """Plays the scenario again and again: each of its tasks is cancelled once in each of its first turns."""
     outcomes = []

@@ -5,7 +5,7 @@ use super::super::flow_control::FlowControlled;
 use super::receiver::receiver_of;
 use super::{Delivery, SOCKET_TRANSPORT, SocketTransport, StreamCore};
 use crate::event_loop::EventLoop;
-use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::exception::{self, raise_os_error};
 use ioxide_cpython::methods::{Arguments, Signature, given};
 use ioxide_cpython::types::allocate;
 use ioxide_cpython::value::{dict, integer};
@@ -48,7 +48,7 @@ pub fn open_transport(event_loop: &EventLoop, parts: &Parts<'_>) -> Result<Objec
     let class = SOCKET_TRANSPORT.get();
     let transport = class.instantiate(class.class().as_any(), allocate(StreamCore::new())?)?;
     if let Some(transport) = SocketTransport::from_any(&transport) {
-        transport.open(event_loop, parts)?;
+        transport.open(event_loop, parts).inspect_err(|_| transport.give_up())?;
     }
     Ok(transport)
 }
@@ -64,14 +64,30 @@ impl SocketTransport {
         core.fd.set(fd);
         self.set_protocol(parts.protocol)?;
         if let Some(server) = parts.server {
-            core.server.set(server.to_object());
             crate::servers::attach(server, self)?;
+            core.server.set(server.to_object());
         }
         if let Some(transports) = event_loop.get_attribute_optional(&names()._transports)? {
             transports.call_method(&names().__setitem__, &[&*integer(i64::from(fd))?, self])?;
         }
         set_nodelay(parts.socket, SocketRef::new(fd))?;
         self.schedule_beginning(parts)
+    }
+
+    /// Nobody will see this transport: its socket is the caller's again.
+    fn give_up(&self) {
+        let core = self.core();
+        // Why it was given up is what the caller hears of.
+        let reason = exception::take();
+        drop(core.socket.take());
+        if let Some(server) = core.server.take()
+            && let Err(raised) = crate::servers::detach(&server, self)
+        {
+            raised.write_unraisable(self);
+        }
+        if let Some(reason) = reason {
+            exception::restore(reason);
+        }
     }
 
     /// connection_made first, then reading, then the waiter.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from recorder import Recorder, finish, receive
+from serving import outcome
 
 Run = Callable[..., Any]
 
@@ -34,17 +35,6 @@ def refusing_port() -> int:
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def shown(error: BaseException) -> tuple[type, str]:
-    return type(error), str(error)
-
-
-async def outcome(awaitable: Any) -> Any:
-    try:
-        return await awaitable
-    except Exception as error:
-        return shown(error)
 
 
 WRONG_ARGUMENTS: list[tuple[dict[str, Any], type, str]] = [
@@ -207,7 +197,7 @@ def test_all_errors_makes_a_group(run: Run) -> None:
         several(loop, *((NOBODY, port) for port in ports))
         with pytest.raises(ExceptionGroup) as caught:
             await loop.create_connection(asyncio.Protocol, "name", 1, all_errors=True)  # type: ignore[call-overload]
-        return caught.value.message, [shown(error) for error in caught.value.exceptions]
+        return caught.value.message, [(type(error), str(error)) for error in caught.value.exceptions]
 
     failed = "[Errno 111] Connect call failed ('127.0.0.1', {})"
     assert run(main()) == (

@@ -180,6 +180,8 @@ fn combined(failures: &Any, all_errors: bool) -> Result<Raised> {
             flat.push(exception?);
         }
     }
+    // Frames in the exceptions' tracebacks may hold the list: it must not hold the exceptions.
+    failures.call_method0(&names().clear)?;
     if all_errors {
         let class = import(c"builtins")?.get_attribute_str(c"ExceptionGroup")?;
         let group = class.call(&[&*text("create_connection failed")?, &*list_of(flat)?])?;

@@ -42,12 +42,8 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], type, str]] = [
     ({"server_hostname": "x", "host": "x", "port": 1}, ValueError, "server_hostname is only meaningful with ssl"),
     ({"ssl": True}, ValueError, "You must set server_hostname when using ssl without a host"),
     ({"ssl": True, "host": ""}, ValueError, "You must set server_hostname when using ssl without a host"),
-    (
-        {"host": "x", "port": 1, "ssl_handshake_timeout": 1},
-        ValueError,
-        "ssl_handshake_timeout is only meaningful with ssl",
-    ),
-    ({"host": "x", "port": 1, "ssl_shutdown_timeout": 1}, ValueError, "ssl_shutdown_timeout is only meaningful with ssl"),
+    ({"port": 1, "ssl_handshake_timeout": 1}, ValueError, "ssl_handshake_timeout is only meaningful with ssl"),
+    ({"port": 1, "ssl_shutdown_timeout": 1}, ValueError, "ssl_shutdown_timeout is only meaningful with ssl"),
 ]
 
 
@@ -71,11 +67,18 @@ def test_unknown_keywords_are_refused_by_the_call_itself(run: Run) -> None:
     run(main())
 
 
+NEW_KEYWORDS = [
+    ("create_connection", "all_errors"),
+    ("create_server", "keep_alive"),
+    ("create_unix_server", "cleanup_socket"),
+]
+
+
 def test_keywords_of_this_version(run: Run) -> None:
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
         known = []
-        for method, keyword in (("create_connection", "all_errors"), ("create_server", "keep_alive"), ("create_unix_server", "cleanup_socket")):
+        for method, keyword in NEW_KEYWORDS:
             try:
                 getattr(loop, method)(asyncio.Protocol, **{keyword: True}).close()
                 known.append(True)
@@ -149,10 +152,7 @@ def test_a_refused_connection(run: Run) -> None:
     async def main() -> Any:
         return await outcome(asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", port))
 
-    assert run(main()) == (
-        ConnectionRefusedError,
-        f"[Errno 111] Connect call failed ('127.0.0.1', {port})",
-    )
+    assert run(main()) == (ConnectionRefusedError, f"[Errno 111] Connect call failed ('127.0.0.1', {port})")
 
 
 def several(loop: Any, *addresses: tuple[str, int]) -> None:
@@ -287,10 +287,8 @@ def test_local_addresses(run: Run) -> None:
             peer, _ = server.accept()
             await finish(protocol, peer)
             family = socket.AF_INET
-            assert await outcome(loop.create_connection(*arguments, local_addr=("::1", 0))) == (
-                OSError,
-                f"no matching local address with {family=} found",
-            )
+            message = (OSError, f"no matching local address with {family=} found")
+            assert await outcome(loop.create_connection(*arguments, local_addr=("::1", 0))) == message
 
     run(main())
 

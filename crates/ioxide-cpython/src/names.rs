@@ -22,7 +22,7 @@ names! {
     abort, accept, aclose, add, add_done_callback, add_signal_handler, args, _asyncgen_finalizer_hook,
     _asyncgen_firstiter_hook, _asyncgens, _asyncgens_shutdown_called, _asyncio_future_blocking, _attach,
     bind, buffer_updated, call_at, _call_connection_lost, call_exception_handler, call_later, call_soon,
-    call_soon_threadsafe, cancel, cancelled, cancelling, clear, close, close_clients, connect, _connect_sock,
+    call_soon_threadsafe, cancel, cancelled, cancelling, close, close_clients, connect, _connect_sock,
     connection_lost, connection_made, context, _create_connection_transport, create_future,
     _create_server_getaddrinfo, create_task, _current_handle, data, data_received, debug,
     default_exception_handler, _default_executor, _detach, __dict__, discard, __doc__, done,

@@ -58,7 +58,7 @@ def test_wrong_arguments(run: Run, arguments: dict[str, Any], expected: type, me
 def test_unknown_keywords_are_refused_by_the_call_itself(run: Run) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for method in (loop.create_connection, loop.create_server, loop.create_unix_connection, loop.create_unix_server):
+        for method in (loop.create_connection, loop.create_server, loop.create_unix_server):
             with pytest.raises(TypeError, match="nonsense"):
                 method(asyncio.Protocol, nonsense=1)  # type: ignore[operator]
             with pytest.raises(TypeError, match="protocol_factory"):
@@ -243,10 +243,8 @@ def test_happy_eyeballs_do_not_wait_for_a_silent_address(run: Run) -> None:
                 await connect(sock, address)
 
             loop.sock_connect = sock_connect
-            protocol = Recorder()
-            await loop.create_connection(lambda: protocol, "name", 1, happy_eyeballs_delay=0.001)
-            peer, _ = server.accept()
-            await finish(protocol, peer)
+            transport, _ = await loop.create_connection(Recorder, "name", 1, happy_eyeballs_delay=0.001)
+            await finish(transport.get_protocol(), server.accept()[0])
         return tried
 
     assert run(main()) == ["silent", "127.0.0.1", "cancelled"]
@@ -349,7 +347,7 @@ def test_an_error_of_the_factory_leaves_nothing_open(run: Run) -> None:
         before = open_descriptors()
         with listener() as server:
             with pytest.raises(ZeroDivisionError):
-                await asyncio.get_running_loop().create_connection(lambda: 1 / 0, *server.getsockname())  # type: ignore[arg-type, return-value]
+                await asyncio.get_running_loop().create_connection(lambda: 1 / 0, *server.getsockname())  # type: ignore
         gc.collect()  # up to 3.13 asyncio leaves the socket to its finalizer
         assert open_descriptors() == before
 
@@ -364,8 +362,7 @@ def test_a_cancelled_connect_closes_its_own_socket_and_no_other(run: Run) -> Non
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         several(loop, ("silent", 1))
-        started = asyncio.Event()
-        numbers = []
+        started, numbers = asyncio.Event(), []
 
         async def sock_connect(sock: socket.socket, address: Any) -> None:
             numbers.append(sock.fileno())
@@ -398,9 +395,8 @@ def test_cancelled_connects_leave_no_descriptor(run: Run) -> None:
             server.listen(0)
             await asyncio.sleep(0)
             before = open_descriptors()
-            tasks = [
-                asyncio.ensure_future(loop.create_connection(asyncio.Protocol, *server.getsockname())) for _ in range(20)
-            ]
+            attempts = [loop.create_connection(asyncio.Protocol, *server.getsockname()) for _ in range(20)]
+            tasks = [asyncio.ensure_future(attempt) for attempt in attempts]
             await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()
@@ -437,7 +433,7 @@ def test_a_connect_that_nobody_finishes_closes_its_socket(loop: asyncio.Abstract
 def test_unix_connections(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for path in (tmp_path / "path", str(tmp_path / "text"), os.fsencode(tmp_path / "bytes"), "\0ioxide-connections"):
+        for path in (tmp_path / "path", str(tmp_path / "text"), os.fsencode(tmp_path / "bytes"), "\0ioxide"):
             with socket.socket(socket.AF_UNIX) as server:
                 server.bind(os.fspath(path))
                 server.listen()

@@ -4,7 +4,7 @@
 //! what the bytes mean to a program is `ioxide-asyncio`'s. There is no Python in it.
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
-//! literal addresses are read; [`write_queue`] is what a transport still has to send; [`read_buffer`]
+//! literal addresses are read; [`file`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
 //! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
 //! end of a child process; [`search`] finds bytes in bytes.
 //!
@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod address;
+pub mod file;
 pub mod pipe;
 pub mod process;
 pub mod read_buffer;

@@ -14,16 +14,6 @@ const METHODS: &[&str] = &[
     // TLS, datagrams, files sent whole.
     "create_datagram_endpoint",
     "_make_datagram_transport",
-    "sendfile",
-    "_sendfile_native",
-    "_sendfile_fallback",
-    "sock_sendfile",
-    "_sock_sendfile_native",
-    "_sock_sendfile_native_impl",
-    "_sock_sendfile_fallback",
-    "_sock_sendfile_update_filepos",
-    "_sock_add_cancellation_callback",
-    "_check_sendfile_params",
 ];
 
 /// Puts asyncio's functions into the class.

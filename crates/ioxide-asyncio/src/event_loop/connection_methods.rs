@@ -9,6 +9,7 @@ use ioxide_cpython::version::{ALL_ERRORS, KEEP_ALIVE};
 pub(super) fn definitions() -> Vec<Definition> {
     let mut methods = clients();
     methods.extend(servers());
+    methods.extend(files());
     methods.extend(private());
     methods
 }
@@ -85,6 +86,26 @@ fn servers() -> Vec<Definition> {
                 }
             },
         ),
+    ]
+}
+
+fn files() -> Vec<Definition> {
+    vec![
+        documented(
+            coroutine_method(c"sendfile", EventLoop::sendfile),
+            c"sendfile($self, transport, file, offset=0, count=None, *, fallback=True)\n--\n\n\
+              Sends a file through a transport and returns how many bytes: `count` at most, from `offset` on.",
+        ),
+        documented(
+            coroutine_method(c"sock_sendfile", EventLoop::sock_sendfile),
+            c"sock_sendfile($self, sock, file, offset=0, count=None, *, fallback=True)\n--\n\n\
+              Sends a file through a socket and returns how many bytes: `count` at most, from `offset` on.",
+        ),
+        coroutine_method(c"_sendfile_native", EventLoop::sendfile_native),
+        coroutine_method(c"_sendfile_fallback", EventLoop::sendfile_fallback),
+        coroutine_method(c"_sock_sendfile_native", EventLoop::sock_sendfile_native),
+        coroutine_method(c"_sock_sendfile_fallback", EventLoop::sock_sendfile_fallback),
+        method(c"_check_sendfile_params", EventLoop::check_sendfile_parameters),
     ]
 }
 

@@ -11,6 +11,7 @@
 //! | sock | the sock_* coroutines |
 //! | connect, attempt, resolve, owned | create_connection and its kin |
 //! | serve, serve_unix, accept | listening sockets and the connections they bring |
+//! | sendfile, sendfile_kernel, sendfile_pieces | files sent whole |
 //! | secure, modules | where TLS is asked for, asyncio's modules as asyncio's code sees them |
 //! | pipes | connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
@@ -46,6 +47,9 @@ mod report;
 mod resolve;
 mod schedule;
 mod secure;
+mod sendfile;
+mod sendfile_kernel;
+mod sendfile_pieces;
 mod serve;
 mod serve_unix;
 mod signals;

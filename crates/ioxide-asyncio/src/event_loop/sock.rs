@@ -54,15 +54,15 @@ impl Operation {
 }
 
 /// What the body of a `sock_*` coroutine works with.
-struct Socket {
+pub(super) struct Socket {
     event_loop: Object,
-    socket: Object,
+    pub(super) socket: Object,
     fd: RawFd,
 }
 
 impl Socket {
     /// Fails: ValueError for a blocking socket in debug mode, whatever `fileno` raises.
-    fn new(event_loop: &EventLoop, socket: &Any) -> Result<Socket> {
+    pub(super) fn new(event_loop: &EventLoop, socket: &Any) -> Result<Socket> {
         if event_loop.is_debug() {
             let timeout = socket.call_method0(&names().gettimeout)?;
             if timeout.is_none() || timeout.is_true()? {
@@ -78,7 +78,7 @@ impl Socket {
     }
 
     /// One try now, then one at each readiness. On cancellation the descriptor is watched no more.
-    async fn retry(
+    pub(super) async fn retry(
         &self,
         direction: Direction,
         mut attempt: impl FnMut() -> Result<Option<Object>> + 'static,

@@ -260,3 +260,7 @@ pub(crate) fn type_version(class: *mut ffi::PyTypeObject) -> u32 {
     // SAFETY: O1; a class that an object keeps alive.
     unsafe { (*class).tp_version_tag }
 }
+
+/// Whether a file that is sent by hand is read from `offset` in any case, also zero, and its position is set where the
+/// sending ended in any case, also where nothing was sent; and whether the transport is waited for after writing.
+pub const SENDFILE_ALWAYS_SEEKS: bool = cfg!(Py_3_14);

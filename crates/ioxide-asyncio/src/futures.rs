@@ -144,6 +144,14 @@ pub fn set_result_unless_done(future: &Any, result: &Any) -> Result<bool> {
     future.call_method1(&names().set_result, result).map(|_| true)
 }
 
+/// `future.cancel()`, whatever future it is.
+pub fn cancel_any(future: &Any) -> Result<()> {
+    match Future::from_exact(future) {
+        Some(native) => cancel(native, None).map(drop),
+        None => future.call_method0(&names().cancel).map(drop),
+    }
+}
+
 /// `future.cancelled()`, whatever future it is.
 #[inline]
 pub fn is_cancelled(future: &Any) -> Result<bool> {

@@ -7,6 +7,7 @@ mod handles;
 mod locks;
 mod mixins;
 mod procedures;
+mod queues;
 mod reprs;
 mod servers;
 mod shells;
@@ -39,6 +40,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
     locks::add_to(module)?;
+    queues::add_to(module)?;
     taskgroups::add_to(module)?;
     timeouts::add_to(module)?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)

@@ -8,7 +8,7 @@ use crate::shells::{Core, Shell};
 use ioxide_cpython::functions::coroutine_method0;
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, Attribute, Definition, attribute, documented, method, method0};
-use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, head};
+use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, boolean};
 use std::cell::Cell;
 
@@ -143,6 +143,13 @@ fn wait_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
 }
 
 impl Event {
+    /// A new event, set or not.
+    pub fn create(set: bool) -> Result<Object> {
+        let core = EventCore::fresh();
+        core.value.set(set);
+        SHELL.get().instantiate(SHELL.get().class().as_any(), allocate(core)?)
+    }
+
     fn initialize(&self, arguments: Arguments<'_>) -> Result<()> {
         if arguments.has_keywords() || !arguments.positional().is_empty() {
             return KIND.get().asyncios_with(self, c"__init__", arguments).map(drop);

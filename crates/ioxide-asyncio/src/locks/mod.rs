@@ -24,7 +24,9 @@ mod lock;
 mod semaphore;
 mod wait_queue;
 
-use wait_queue::WaitQueue;
+pub use count::Count;
+pub use event::Event;
+pub use wait_queue::{WaitQueue, append_to, new_deque};
 
 use crate::mixins::LoopBound;
 use crate::shells::{Core, Shell};
@@ -137,12 +139,17 @@ pub fn shared_attributes<C: Primitive>() -> Vec<Attribute> {
     )]
 }
 
-/// `__new__`
+/// `__new__` of the class of `C`.
 pub fn new_method<C: Primitive>() -> Definition {
-    method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| match arguments.positional() {
-        [class, ..] => C::shell().get().instantiate(class, allocate(C::fresh())?),
+    method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| new_instance(arguments, C::fresh()))
+}
+
+/// What `__new__` returns, called with a class and whatever `__init__` will be called with.
+pub fn new_instance<C: Primitive>(arguments: Arguments<'_>, core: C) -> Result<Object> {
+    match arguments.positional() {
+        [class, ..] => C::shell().get().instantiate(class, allocate(core)?),
         [] => Err(Raised::type_error("__new__(): not enough arguments")),
-    })
+    }
 }
 
 /// `vars(self)` as asyncio's own class has it, for copy and pickle.

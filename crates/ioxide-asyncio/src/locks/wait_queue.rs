@@ -83,6 +83,27 @@ impl WaitQueue {
         }
     }
 
+    /// `remove` where the future may have left already.
+    pub fn discard(&self, future: &Any) -> Result<()> {
+        match self.remove(future) {
+            Err(raised) if raised.matches(ioxide_cpython::builtin(ioxide_cpython::Builtin::ValueError)) => {
+                drop(raised.take());
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// `deque.popleft()`, `None` where it is empty.
+    #[inline]
+    pub fn pop_first(&self) -> Result<Option<Object>> {
+        match self.deque.get_object() {
+            Some(deque) if deque.is_true()? => deque.call_method0(&names().popleft).map(Some),
+            Some(_) => Ok(None),
+            None => Ok(self.futures.borrow_mut().pop_front()),
+        }
+    }
+
     pub fn first(&self) -> Result<Option<Object>> {
         self.nth(0)
     }
@@ -153,6 +174,17 @@ impl WaitQueue {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(woken)
+    }
+
+    /// `_wakeup_next` of queues: takes futures out until one of them was not done yet, and sets its result.
+    #[inline]
+    pub fn take_and_wake_next(&self, result: &Any) -> Result<()> {
+        while let Some(future) = self.pop_first()? {
+            if set_result_unless_done(&future, result)? {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// The attribute: from now on a deque that Python shares (W1).

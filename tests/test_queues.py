@@ -413,6 +413,8 @@ def test_shutdown_on_every_version() -> None:
     ioxide.run(main())
 
 
+# asyncio's as well: whoever is closed while it waits cancels its future, whose loop is closed here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_abandoned_queues_are_collected() -> None:
     references = []
 

@@ -19,7 +19,7 @@ from typing import Any as _Any
 
 # Everything public in there is one of ioxide's names, and the stub says which they are.
 from ioxide._ioxide import *  # noqa: F403
-from ioxide._ioxide import EventLoop, Handle, Server, TimerHandle, __version__
+from ioxide._ioxide import EventLoop, Handle, QueueShutDown, Server, TimerHandle, __version__
 from ioxide.events import new_event_loop
 from ioxide.install import install, uninstall
 from ioxide.native_names import NATIVE as _NATIVE
@@ -29,6 +29,7 @@ from ioxide.runners import Runner, run
 __all__ = [
     "EventLoop",
     "Handle",
+    "QueueShutDown",
     "Runner",
     "Server",
     "TimerHandle",

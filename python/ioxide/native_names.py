@@ -24,7 +24,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
         "start_unix_server",
     ),
     "locks": ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
-    "queues": ("Queue", "PriorityQueue", "LifoQueue", "QueueShutDown"),
+    "queues": ("Queue", "PriorityQueue", "LifoQueue"),
     "taskgroups": ("TaskGroup",),
     "tasks": ("Task",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),

@@ -45,7 +45,7 @@ names! {
     thread_name_prefix, throw, time, transport, _transports, type_name as "type", uncancel, unlink, value,
     _wait, wait, wait_closed, waiter, warning, write,
     _buffer, clear, _incoming, _msg_callback, _sslobj, _stream_reader, _check_handshake_timeout, _check_shutdown_timeout, cipher, compression, do_handshake, _do_read, _force_close, getpeercert, pause_reading, peercert, pending, read, resume_reading, _resume_tls_reading, set_protocol, sslcontext, ssl_object, unwrap, wrap_bio,
-    acquire, append, __context__, locked, _notify, popleft, release, remove,
+    acquire, append, __context__, _get, _init, locked, _notify, popleft, _put, release, remove, set,
     fallback, mode, readinto, _reset_empty_waiter, _make_empty_waiter, seek, sock_sendall,
     sock_sendfile, _sendfile_native, _sendfile_fallback, _sock_sendfile_native, _sock_sendfile_fallback, _sock_fd, _sock, is_reading,
 }

@@ -74,6 +74,9 @@ impl Kind {
     pub fn asyncios_with(&self, object: &Any, name: &CStr, arguments: Arguments<'_>) -> Result<Object> {
         let mut all = vec![object];
         all.extend_from_slice(arguments.positional());
+        if !arguments.has_keywords() {
+            return self.base.get_attribute_str(name)?.call_slice(&all);
+        }
         let keywords = dict()?;
         for (keyword, value) in arguments.keywords() {
             keywords.dict_set(keyword, value)?;

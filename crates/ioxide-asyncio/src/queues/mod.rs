@@ -22,7 +22,7 @@ use ioxide_cpython::methods::{
 };
 use ioxide_cpython::module::Module;
 use ioxide_cpython::names::intern;
-use ioxide_cpython::types::{Class, NativeClass, ShellClass, ShellDefinition};
+use ioxide_cpython::types::{Class, NativeClass, OwnMethods, ShellClass, ShellDefinition};
 use ioxide_cpython::value::{dict, integer, text, tuple};
 use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, builtin, names};
 
@@ -34,6 +34,7 @@ struct Kinds {
     first_in: Kind,
     last_in: Kind,
     smallest: Kind,
+    storage: [OwnMethods; 3],
     errors: Errors,
 }
 
@@ -44,20 +45,12 @@ struct Errors {
     pub shut_down: Object,
 }
 
-/// The methods by which a queue calls itself.
-const OWN: [&str; 11] = [
-    "_init",
-    "_get",
-    "_put",
-    "_wakeup_next",
-    "_get_loop",
-    "qsize",
-    "empty",
-    "full",
-    "put_nowait",
-    "get_nowait",
-    "join",
-];
+/// The methods by which a queue calls itself, but for those of its storage.
+const OWN: [&str; 8] =
+    ["_wakeup_next", "_get_loop", "qsize", "empty", "full", "put_nowait", "get_nowait", "join"];
+
+/// The methods that a subclass overrides to keep the items in its own way.
+const STORAGE: [&str; 3] = ["_init", "_put", "_get"];
 
 /// Creates the classes and adds them to `_ioxide`.
 pub fn add_to(module: &Module<'_>) -> Result<()> {
@@ -110,6 +103,11 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
         first_in: Kind::new(base, class, "asyncio.queues.Queue", &OWN)?,
         last_in: Kind::new(last_in_base, last_in, "asyncio.queues.LifoQueue", &OWN)?,
         smallest: Kind::new(smallest_base, smallest, "asyncio.queues.PriorityQueue", &OWN)?,
+        storage: [
+            OwnMethods::of(class.as_any(), &STORAGE)?,
+            OwnMethods::of(last_in.as_any(), &STORAGE)?,
+            OwnMethods::of(smallest.as_any(), &STORAGE)?,
+        ],
         errors,
     });
     Ok(())
@@ -279,6 +277,11 @@ fn kind_of(order: Order) -> &'static Kind {
         Order::LastIn => &kinds.last_in,
         Order::Smallest => &kinds.smallest,
     }
+}
+
+/// The storage methods of the class of this order.
+fn storage_of(order: Order) -> &'static OwnMethods {
+    &KINDS.get().storage[order as usize]
 }
 
 fn errors() -> &'static Errors {

@@ -6,7 +6,7 @@
 //! Q3. `finished`, once it is there, is set exactly while nothing is unfinished; until then `is_finished` says so.
 
 use super::items::{Items, Order};
-use super::{QUEUE_CORE, SHELL, errors, kind_of, shut_down};
+use super::{QUEUE_CORE, SHELL, errors, kind_of, shut_down, storage_of};
 use crate::futures::{cancel_any, is_cancelled};
 use crate::locks::{Count, Event, Kind, Primitive, WaitQueue};
 use crate::mixins::LoopBound;
@@ -172,6 +172,12 @@ impl Queue {
         self.kind().is_plain(self)
     }
 
+    /// Whether nobody has overridden `_init`, `_put` or `_get`, which decide where the items are.
+    #[inline]
+    fn keeps_its_items(&self) -> Result<bool> {
+        storage_of(self.core().items.order.get()).hold_for(self)
+    }
+
     pub fn initialize(&self, arguments: Arguments<'_>) -> Result<()> {
         let maxsize = match arguments.positional() {
             [] if !arguments.has_keywords() => None,
@@ -196,6 +202,9 @@ impl Queue {
         core.is_finished.set(true);
         core.finished.clear();
         core.items.assign(None);
+        if !self.keeps_its_items()? {
+            self.call_method1(&names()._init, &*core.maxsize.shown()?)?;
+        }
         core.is_shut_down.set(false);
         Ok(())
     }
@@ -260,7 +269,11 @@ impl Queue {
         if core.is_shut_down.get() {
             return Err(shut_down());
         }
-        core.items.put(item)?;
+        if self.keeps_its_items()? {
+            core.items.put(item)?;
+        } else {
+            self.call_method1(&names()._put, item)?;
+        }
         core.unfinished.add(1)?;
         self.set_finished(false)?;
         core.getters.take_and_wake_next(none())
@@ -294,9 +307,15 @@ impl Queue {
     #[inline]
     fn take_out(&self) -> Result<Object> {
         let core = self.core();
-        let item = core.items.take()?;
+        let item = self.take_item()?;
         core.putters.take_and_wake_next(none())?;
         Ok(item)
+    }
+
+    /// `self._get()`
+    #[inline]
+    fn take_item(&self) -> Result<Object> {
+        if self.keeps_its_items()? { self.core().items.take() } else { self.call_method0(&names()._get) }
     }
 
     /// A waiter leaves its line with an exception (Q2). Whether it had been woken (Q1).
@@ -363,7 +382,7 @@ impl Queue {
         core.is_shut_down.set(true);
         if immediate {
             while !self.is_empty()? {
-                drop(core.items.take()?);
+                drop(self.take_item()?);
                 if core.unfinished.is_positive()? {
                     core.unfinished.add(-1)?;
                 }

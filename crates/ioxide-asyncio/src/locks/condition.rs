@@ -42,8 +42,8 @@ static RULES: Once<Rules> = Once::new();
 
 /// What this Python's asyncio does.
 struct Rules {
-    /// D2. Before, whoever was cancelled said nothing, and raised a new CancelledError if it was cancelled while it took
-    /// the lock again.
+    /// D2. Before, whoever was cancelled said nothing, raised a new CancelledError if it was cancelled while it took the
+    /// lock again, and freed the lock before it asked for the loop.
     passes_notifications_on: bool,
 }
 
@@ -243,8 +243,20 @@ fn wait_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
             if !lock.is_locked() {
                 return condition.await_asyncios_wait();
             }
-            let waiter = core.bound.create_future(condition)?;
+            let early = if RULES.get().passes_notifications_on {
+                Some(core.bound.create_future(condition)?)
+            } else {
+                None
+            };
             lock.release()?;
+            let waiter = match early.map_or_else(|| core.bound.create_future(condition), Ok) {
+                Ok(waiter) => waiter,
+                Err(raised) => {
+                    procedure.stage.set(TAKES_THE_LOCK);
+                    procedure.kept.set(raised.take());
+                    return condition.take_lock_again(procedure);
+                }
+            };
             core.waiters.append(&waiter)?;
             procedure.stage.set(WAITS);
             Ok(Progress::Wait(waiter))

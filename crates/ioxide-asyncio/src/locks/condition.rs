@@ -236,31 +236,7 @@ fn wait_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
         // asyncio's own code has done it all.
         (_, Resumed::Raised(exception)) => Err(Raised::exception(exception)),
         (_, Resumed::Done) => Ok(Progress::Return(boolean(true))),
-        (_, Resumed::Started) => {
-            let Some(lock) = condition.plain_lock()? else {
-                return condition.await_asyncios_wait();
-            };
-            if !lock.is_locked() {
-                return condition.await_asyncios_wait();
-            }
-            let early = if RULES.get().passes_notifications_on {
-                Some(core.bound.create_future(condition)?)
-            } else {
-                None
-            };
-            lock.release()?;
-            let waiter = match early.map_or_else(|| core.bound.create_future(condition), Ok) {
-                Ok(waiter) => waiter,
-                Err(raised) => {
-                    procedure.stage.set(TAKES_THE_LOCK);
-                    procedure.kept.set(raised.take());
-                    return condition.take_lock_again(procedure);
-                }
-            };
-            core.waiters.append(&waiter)?;
-            procedure.stage.set(WAITS);
-            Ok(Progress::Wait(waiter))
-        }
+        (_, Resumed::Started) => condition.begin_to_wait(procedure),
     }
 }
 
@@ -340,6 +316,31 @@ impl Condition {
             Some(_) => procedure(&WAIT, self, None),
             None => KIND.get().asyncios(self, c"wait", &[]),
         }
+    }
+
+    /// The first step of `wait`: the lock is freed, and the task is in line.
+    fn begin_to_wait(&self, procedure: &Procedure) -> Result<Progress> {
+        let core = self.core();
+        let Some(lock) = self.plain_lock()? else {
+            return self.await_asyncios_wait();
+        };
+        if !lock.is_locked() {
+            return self.await_asyncios_wait();
+        }
+        let early =
+            if RULES.get().passes_notifications_on { Some(core.bound.create_future(self)?) } else { None };
+        lock.release()?;
+        let waiter = match early.map_or_else(|| core.bound.create_future(self), Ok) {
+            Ok(waiter) => waiter,
+            Err(raised) => {
+                procedure.stage.set(TAKES_THE_LOCK);
+                procedure.kept.set(raised.take());
+                return self.take_lock_again(procedure);
+            }
+        };
+        core.waiters.append(&waiter)?;
+        procedure.stage.set(WAITS);
+        Ok(Progress::Wait(waiter))
     }
 
     /// Somebody changed the condition between call and first step, or misuses it.

@@ -40,6 +40,7 @@ __all__ = [
     "uninstall",
 ]
 __all__ += [_name for _names in _NATIVE.values() for _name in _names]
+__all__.sort()
 
 
 def __getattr__(name: str) -> _Any:

@@ -61,13 +61,14 @@ def open_descriptors(process_id: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{process_id}/fd"))
 
 
-def compile_c(source: str, directory: str) -> str:
-    """Compiles benches/c/<source>.c into `directory` and returns the program's path."""
+def compile_c(source: str, directory: str, *libraries: str) -> str:
+    """Compiles benches/c/<source>.c into `directory`, with libraries such as "-lssl", and returns the program's path."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("a C compiler named cc is needed for the limit and for the load generator")
     program = os.path.join(directory, source)
-    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "c" / f"{source}.c"], check=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "c" / f"{source}.c", *libraries]
+    subprocess.run(command, check=True)
     return program
 
 

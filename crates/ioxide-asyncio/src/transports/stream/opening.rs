@@ -149,7 +149,8 @@ fn unless_os_error(name: Result<Object>) -> Result<Object> {
 
 /// `asyncio.base_events._set_nodelay`: small writes need not wait for an acknowledgement.
 fn set_nodelay(object: &Any, socket: SocketRef) -> Result<()> {
-    if object.get_attribute(&names().proto)?.to_i64()? != i64::from(libc::IPPROTO_TCP) {
+    let tcp = integer(i64::from(libc::IPPROTO_TCP))?;
+    if !object.get_attribute(&names().proto)?.equals(&tcp)? {
         return Ok(());
     }
     let is_internet = matches!(socket.domain(), Ok(libc::AF_INET | libc::AF_INET6));

@@ -157,9 +157,16 @@ def main() -> int:
         print()
     for where, reason in failures.items():
         print(f"failed: {where}: {reason}")
-    report.write_json(options.json, {
-        "claim": "child processes", "loops": versions, "children": options.children, "samples": samples, "failures": failures,
-    })
+    report.write_json(
+        options.json,
+        {
+            "claim": "child processes",
+            "loops": versions,
+            "children": options.children,
+            "samples": samples,
+            "failures": failures,
+        },
+    )
     return 1 if options.check and missed else 0
 
 

@@ -141,7 +141,9 @@ def test_work_that_runs_is_not_stopped_by_cancellation(run: Run) -> None:
         (LookupError, LookupError),
     ],
 )
-def test_exceptions_of_executors_become_those_of_asyncio(run: Run, inner: type[BaseException], outer: type[BaseException]) -> None:
+def test_exceptions_of_executors_become_those_of_asyncio(
+    run: Run, inner: type[BaseException], outer: type[BaseException]
+) -> None:
     async def main() -> None:
         manual = Manual()
         future = asyncio.get_running_loop().run_in_executor(manual, print)
@@ -182,7 +184,7 @@ class Broken(concurrent.futures.Executor):
 
 
 def test_bad_executors_are_refused(loop: Loop) -> None:
-    with pytest.raises(AssertionError, match="concurrent.futures.Future is expected, got 'no future'"):
+    with pytest.raises(AssertionError, match=r"concurrent\.futures\.Future is expected, got 'no future'"):
         loop.run_in_executor(Broken(), print)
     with pytest.raises(TypeError, match="executor must be ThreadPoolExecutor instance"):
         loop.set_default_executor(Manual())  # type: ignore[arg-type]

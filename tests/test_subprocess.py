@@ -109,9 +109,8 @@ def test_sessions_and_groups(run: Run) -> None:
     async def main() -> None:
         pid, session, group = map(int, (await output(*ids, start_new_session=True)).split())
         assert pid == session == group
-        if sys.version_info >= (3, 11):
-            pid, session, group = map(int, (await output(*ids, process_group=0)).split())
-            assert pid == group and session == os.getsid(0)
+        pid, session, group = map(int, (await output(*ids, process_group=0)).split())
+        assert pid == group and session == os.getsid(0)
 
     run(main())
 
@@ -131,7 +130,9 @@ def test_descriptors_that_are_passed(run: Run) -> None:
         other, unused = os.pipe()
         os.set_inheritable(other, True)
         try:
-            code = python("import os, sys; os.write(int(sys.argv[1]), b'passed'); print(os.path.exists('/proc/self/fd/' + sys.argv[2]))")
+            code = python(
+                "import os, sys; os.write(int(sys.argv[1]), b'passed'); print(os.path.exists('/proc/self/fd/' + sys.argv[2]))"
+            )
             assert await output(*code, str(write), str(other), pass_fds=[write]) == b"False\n"
             assert os.read(read, 100) == b"passed"
         finally:
@@ -158,7 +159,9 @@ def test_redirections(run: Run, tmp_path: Path) -> None:
             process = await asyncio.create_subprocess_shell("echo out; echo err >&2", stdout=file, stderr=subprocess.STDOUT)
             assert process.stdout is None and await process.wait() == 0
         assert path.read_bytes() == b"out\nerr\n"
-        process = await asyncio.create_subprocess_shell("cat; echo err >&2", stdin=subprocess.DEVNULL, stdout=PIPE, stderr=subprocess.STDOUT)
+        process = await asyncio.create_subprocess_shell(
+            "cat; echo err >&2", stdin=subprocess.DEVNULL, stdout=PIPE, stderr=subprocess.STDOUT
+        )
         assert await process.communicate() == (b"err\n", None)
 
     run(main())
@@ -447,11 +450,11 @@ def test_a_watcher_that_the_program_has_set(loop: Loop) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
 
-        class Own(asyncio.ThreadedChildWatcher):
-            added: list[int] = []
+        added: list[int] = []
 
+        class Own(asyncio.ThreadedChildWatcher):
             def add_child_handler(self, pid: int, callback: Any, *arguments: Any) -> None:
-                self.added.append(pid)
+                added.append(pid)
                 super().add_child_handler(pid, callback, *arguments)
 
         watcher = Own()
@@ -463,7 +466,7 @@ def test_a_watcher_that_the_program_has_set(loop: Loop) -> None:
                 await process.wait()
                 return process.pid
 
-            assert [loop.run_until_complete(main())] == watcher.added
+            assert [loop.run_until_complete(main())] == added
         finally:
             asyncio.set_child_watcher(None)
 

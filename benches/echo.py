@@ -61,7 +61,8 @@ def measure(name: str, kind: str, programs: dict[str, str], directory: str, opti
         port = server.hear().split()[1]
         target = address if options.unix else ["tcp", port]
         amount = ["requests", str(options.requests)] if options.requests else ["seconds", str(options.seconds)]
-        client_command = [programs["echo_client"], *target, str(options.connections), str(options.size), *amount]
+        lines = ["line"] if kind == "streams readline" else []
+        client_command = [programs["echo_client"], *target, str(options.connections), str(options.size), *amount, *lines]
         with Process("client", machine.CLIENT_CORE, client_command) as client:
             try:
                 return run_load(server, client, options)

@@ -21,6 +21,7 @@ import loops
 HOST = "127.0.0.1"
 CHUNK = 64 * 1024
 BACKLOG = 4096
+EXACTLY = 1024  # bytes of a message for readexactly()
 
 
 class Echo(asyncio.Protocol):
@@ -63,6 +64,28 @@ async def echo_streams(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
             await writer.drain()
     except ConnectionResetError:
         pass  # a client that goes away with unread bytes resets the connection: the end of an echo all the same
+    finally:
+        writer.close()
+
+
+async def echo_lines(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+    except ConnectionResetError:
+        pass  # as in echo_streams
+    finally:
+        writer.close()
+
+
+async def echo_exactly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            writer.write(await reader.readexactly(EXACTLY))
+            await writer.drain()
+    except (ConnectionResetError, asyncio.IncompleteReadError):
+        pass  # as in echo_streams; the end of the stream
     finally:
         writer.close()
 
@@ -115,23 +138,33 @@ def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[soc
     return serve
 
 
-async def serve_streams(listener: socket.socket) -> None:
-    start = asyncio.start_server if listener.family == socket.AF_INET else asyncio.start_unix_server
-    async with await start(echo_streams, sock=listener, backlog=BACKLOG):
-        await forever()  # as above
+def serve_streams(echo: Callable[..., Awaitable[None]]) -> Callable[[socket.socket], Awaitable[None]]:
+    async def serve(listener: socket.socket) -> None:
+        start = asyncio.start_server if listener.family == socket.AF_INET else asyncio.start_unix_server
+        async with await start(echo, sock=listener, backlog=BACKLOG):
+            await forever()  # as above
+
+    return serve
 
 
 KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "protocol": serve_protocol(Echo),
     "buffered protocol": serve_protocol(BufferedEcho),
-    "streams": serve_streams,
+    "streams": serve_streams(echo_streams),
     "sock_recv/sock_sendall": serve_sock,
+}
+# What streams.py measures besides.
+STREAM_KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+    "streams read": serve_streams(echo_streams),
+    "streams readline": serve_streams(echo_lines),
+    "streams readexactly": serve_streams(echo_exactly),
 }
 
 
 async def main(kind: str, address: list[str]) -> None:
-    await KINDS[kind](listen(address))
+    await (KINDS | STREAM_KINDS)[kind](listen(address))
 
 
 if __name__ == "__main__":
-    loops.run(sys.argv[1], lambda: main(sys.argv[2], sys.argv[3:]))
+    with_names = sys.argv[2] in STREAM_KINDS
+    loops.run(sys.argv[1], lambda: main(sys.argv[2], sys.argv[3:]), with_names=with_names)

@@ -36,8 +36,13 @@ def make_loop(name: str) -> asyncio.AbstractEventLoop:
     return factory()
 
 
-def run(name: str, main: Callable[[], object]) -> object:
-    """Runs the coroutine function `main` on a new loop of that name; the loop is current while it runs."""
+def run(name: str, main: Callable[[], object], *, with_names: bool = False) -> object:
+    """Runs the coroutine function `main` on a new loop of that name; the loop is current while it runs.
+
+    With `with_names` ioxide's native names stand in asyncio meanwhile, as with ioxide.run(); else it is the loop alone.
+    """
+    if with_names and name == SUBJECT:
+        return importlib.import_module(SUBJECT).run(main())
     with asyncio.Runner(loop_factory=lambda: make_loop(name)) as runner:
         return runner.run(main())  # type: ignore[arg-type]
 

@@ -1,6 +1,7 @@
 /* The load of echo.py: N connections, each sends a message, waits until all of it has come back, and sends the next.
  *
- * usage: echo_client tcp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT
+ * usage: echo_client tcp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT [line]
+ * With "line" a message is one line: it ends with its only newline.
  * Warms up with 20 requests per connection, prints "ready", waits for one line on its standard input, loads the
  * server until AMOUNT is reached, lets what is under way come back, and prints one line of JSON.
  *
@@ -180,8 +181,8 @@ static double microseconds_at(double share)
 
 int main(int count, char **arguments)
 {
-    if (count != 7 || (strcmp(arguments[5], "seconds") && strcmp(arguments[5], "requests"))) {
-        fprintf(stderr, "usage: echo_client tcp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT\n");
+    if (count < 7 || count > 8 || (strcmp(arguments[5], "seconds") && strcmp(arguments[5], "requests"))) {
+        fprintf(stderr, "usage: echo_client tcp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT [line]\n");
         return 2;
     }
     int is_tcp = !strcmp(arguments[1], "tcp"), by_time = !strcmp(arguments[5], "seconds");
@@ -199,6 +200,12 @@ int main(int count, char **arguments)
         fail("start");
     for (size_t index = 0; index < size; index++)
         message[index] = (char)(index * 131 + index / 251);
+    if (count == 8) {
+        for (size_t index = 0; index < size; index++)
+            if (message[index] == '\n')
+                message[index] = ' ';
+        message[size - 1] = '\n';
+    }
     for (int index = 0; index < connection_count; index++) {
         connections[index].descriptor = connect_one(is_tcp, arguments[2]);
         watch(&connections[index], EPOLL_CTL_ADD, 0);

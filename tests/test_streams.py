@@ -423,6 +423,28 @@ def test_a_thousand_connections_leave_nothing(side: Side) -> None:
     assert after == before
 
 
+def test_a_forgotten_loop_takes_its_readers_along(side: Side) -> None:
+    def forget() -> weakref.ref[Any]:
+        loop = side.loop_factory()
+        reader = side.StreamReader(loop=loop)
+
+        async def read() -> None:
+            await reader.readline()
+
+        task: Any = loop.create_task(read())
+        task._log_destroy_pending = False
+        for _ in range(2):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        assert reader._waiter is not None
+        loop.close()
+        return weakref.ref(reader)
+
+    reference = forget()
+    gc.collect()
+    assert reference() is None
+
+
 def test_native_names_serve_asyncios_functions() -> None:
     async def main() -> bytes:
         async with Connected(Side(asyncio, ioxide.new_event_loop), echo) as (reader, writer):

@@ -11,7 +11,7 @@ use super::reader::{
     StreamReader, assigned, is_own, maybe_resume_transport, present, raise, resume_transport,
 };
 use crate::futures;
-use ioxide_cpython::coroutine::{coroutine, wait_for};
+use ioxide_cpython::coroutine::{Owner, coroutine_of, wait_for};
 use ioxide_cpython::exception::set_context;
 use ioxide_cpython::fields::missing_attribute;
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0};
@@ -65,8 +65,8 @@ pub(super) fn methods() -> Vec<Definition> {
     ]
 }
 
-/// A reader that a coroutine holds.
-struct HeldReader(Object);
+/// The reader of a coroutine.
+struct HeldReader(Owner);
 
 impl Deref for HeldReader {
     type Target = StreamReader;
@@ -87,8 +87,7 @@ fn reader_coroutine<F>(
 where
     F: Future<Output = Result<Object>> + 'static,
 {
-    let reader = HeldReader(reader.to_object());
-    coroutine(name, async move { body(reader).await })
+    coroutine_of(name, reader.to_object(), |reader| body(HeldReader(reader)))
 }
 
 /// A number of bytes as the caller gave it.
@@ -180,9 +179,11 @@ async fn wait(reader: &StreamReader, function: &str) -> Result<()> {
     }
     let event_loop = core.event_loop.get_object().ok_or_else(|| missing_attribute(reader, c"_loop"))?;
     let waiter = futures::create_any(&event_loop)?;
-    core.waiter.set(waiter.clone());
+    let arrival = wait_for(&waiter);
+    core.waiter.set(waiter);
+    drop(event_loop);
     let waiting = Waiting(reader);
-    let outcome = wait_for(&waiter).await.map(drop);
+    let outcome = arrival.await.map(drop);
     drop(waiting);
     outcome
 }

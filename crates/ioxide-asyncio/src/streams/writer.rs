@@ -10,7 +10,7 @@ use super::reader::{self, StreamReader, present, raise};
 use super::{ASYNCIO, assert_that, protocol};
 use crate::shells::{Core, Shell};
 use crate::transports;
-use ioxide_cpython::coroutine::{coroutine, wait_for};
+use ioxide_cpython::coroutine::{Owner, coroutine_of, wait_for};
 use ioxide_cpython::fields::{field, missing_attribute};
 use ioxide_cpython::functions::coroutine_method0;
 use ioxide_cpython::gc::{Traverse, Visitor};
@@ -211,8 +211,8 @@ fn get_extra_info(this: &StreamWriter, arguments: Arguments<'_>) -> Result<Objec
     transport(this)?.call_method(&names().get_extra_info, &arguments)
 }
 
-/// A writer that a coroutine holds.
-struct HeldWriter(Object);
+/// The writer of a coroutine.
+struct HeldWriter(Owner);
 
 impl Deref for HeldWriter {
     type Target = StreamWriter;
@@ -233,8 +233,7 @@ fn writer_coroutine<F>(
 where
     F: Future<Output = Result<Object>> + 'static,
 {
-    let writer = HeldWriter(writer.to_object());
-    coroutine(name, async move { body(writer).await })
+    coroutine_of(name, writer.to_object(), |writer| body(HeldWriter(writer)))
 }
 
 async fn wait_closed(writer: HeldWriter) -> Result<Object> {

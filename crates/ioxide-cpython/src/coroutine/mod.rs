@@ -15,7 +15,7 @@ mod object;
 mod returned;
 mod waiting;
 
-pub use object::{Coroutine, coroutine};
+pub use object::{Coroutine, Owner, coroutine, coroutine_of};
 pub use waiting::{Waiting, YieldOnce, forward_exception, wait_for, yield_once};
 
 use crate::exception::{Builtin, builtin};

@@ -6,6 +6,8 @@
 //!     coroutine being stepped and is read nowhere else.
 //! C2. While a body waits, what it waits for is in `awaiting`, where the collector sees it.
 //! C3. `table` is taken out before the body is dropped, and is in its place while the body is polled only as `Running`.
+//! C4. `owner` stays until the body has been dropped.
+//! C5. While `awaiting` is there, the body's `Waiting` holds the same object once more, and the collector is told of both.
 
 use super::memory::{self, BodyTable};
 use super::waiting::Exchange;
@@ -29,6 +31,8 @@ pub struct Coroutine {
     room: ffi::Py_ssize_t,
     table: Cell<Option<&'static BodyTable>>,
     exchange: Exchange,
+    /// What the body works on, if it was given something.
+    owner: Slot,
     origin: Slot,
     qualified_name: &'static str,
     state: Cell<State>,
@@ -94,12 +98,46 @@ pub fn coroutine(
     qualified_name: &'static str,
     body: impl Future<Output = Result<Object>> + 'static,
 ) -> Result<Object> {
+    create(qualified_name, Slot::empty(), body)
+}
+
+/// As `coroutine`, for a body that works on `owner`. The collector sees that the coroutine holds it, so that who waits in
+/// vain for something of the owner's can be freed together with it.
+#[inline]
+pub fn coroutine_of<F: Future<Output = Result<Object>> + 'static>(
+    qualified_name: &'static str,
+    owner: Object,
+    body: impl FnOnce(Owner) -> F,
+) -> Result<Object> {
+    let body = body(Owner(owner.as_ptr()));
+    create(qualified_name, Slot::filled(owner), body)
+}
+
+/// The owner of a coroutine, for its body alone, which keeps it to itself.
+pub struct Owner(*mut ffi::PyObject);
+
+impl std::ops::Deref for Owner {
+    type Target = Any;
+    #[inline(always)]
+    fn deref(&self) -> &Any {
+        // SAFETY: C4.
+        unsafe { Any::from_ptr(self.0) }
+    }
+}
+
+#[inline]
+fn create(
+    qualified_name: &'static str,
+    owner: Slot,
+    body: impl Future<Output = Result<Object>> + 'static,
+) -> Result<Object> {
     let origin = inspection::origin()?;
     memory::create(body, |table| Coroutine {
         head: head(),
         room: 0,
         table: Cell::new(Some(table)),
         exchange: Exchange::new(),
+        owner,
         origin: origin.map_or_else(Slot::empty, Slot::filled),
         qualified_name,
         state: Cell::new(State::Created),
@@ -146,12 +184,15 @@ impl Coroutine {
     /// The body has ended, or is given up.
     fn finish(&self) {
         self.state.set(State::Closed);
+        // C5: out of the collector's sight before the body lets go of it.
+        let awaiting = self.exchange.awaiting.take();
         if let Some(table) = self.table.take() {
             memory::drop_body_of(&self.head, table);
         }
+        drop(awaiting);
         self.exchange.sent.clear();
         self.exchange.thrown.clear();
-        self.exchange.awaiting.clear();
+        self.owner.clear();
     }
 
     #[inline]
@@ -249,7 +290,10 @@ impl Traverse for Coroutine {
         visitor.slot(&self.exchange.sent);
         visitor.slot(&self.exchange.thrown);
         visitor.slot(&self.exchange.yielded);
+        // C5
         visitor.slot(&self.exchange.awaiting);
+        visitor.slot(&self.exchange.awaiting);
+        visitor.slot(&self.owner);
         visitor.slot(&self.origin);
     }
 

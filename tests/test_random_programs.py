@@ -1,4 +1,5 @@
-"""Random programs of tasks, futures, cancellations, timers, locks, queues and callbacks do the same on both loops.
+"""Random programs of tasks, futures, cancellations, timers, locks, queues and callbacks do the same on both loops, and with
+asyncio's names as with ioxide's.
 
 A program is made from a seed and logs what happens in which order. Time is kept out of it: programs wait by turns of the
 loop (`sleep(0)`) and by futures, so that the order is the loop's doing alone.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,14 +22,15 @@ SEEDS_A_TEST = 100
 class Program:
     """One run of the program that `seed` stands for; `log` is what happened."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, names: Any) -> None:
         self.random = random.Random(seed)
+        self.names = names
         self.log: list[str] = []
         self.tasks: list[asyncio.Task[object]] = []
         self.futures: list[asyncio.Future[object]] = []
-        self.lock = asyncio.Lock()
-        self.event = asyncio.Event()
-        self.queue: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
+        self.lock = names.Lock()
+        self.event = names.Event()
+        self.queue: asyncio.Queue[int] = names.Queue(maxsize=2)
         self.budget = 60
 
     def note(self, who: str, what: object) -> None:
@@ -51,7 +53,7 @@ class Program:
         except asyncio.CancelledError as error:
             self.note(who, f"cancelled {error.args!r}")
             if self.random.random() < 0.3:
-                await asyncio.sleep(0)
+                await self.names.sleep(0)
                 self.note(who, "cleaned up")
             if self.random.random() < 0.2:
                 return "swallowed"
@@ -69,7 +71,7 @@ class Program:
         return task
 
     async def yield_once(self, who: str, depth: int) -> object:
-        return await asyncio.sleep(0, "yielded")
+        return await self.names.sleep(0, "yielded")
 
     async def start(self, who: str, depth: int) -> object:
         if depth < 3:
@@ -85,7 +87,7 @@ class Program:
         if depth >= 3:
             return None
         children = [self.act(f"{who}.g{index}", depth + 1) for index in range(self.random.randrange(1, 4))]
-        results = await asyncio.gather(*children, return_exceptions=self.random.random() < 0.7)
+        results = await self.names.gather(*children, return_exceptions=self.random.random() < 0.7)
         return [repr(result) for result in results]
 
     async def cancel_one(self, who: str, depth: int) -> object:
@@ -116,7 +118,7 @@ class Program:
     async def locked(self, who: str, depth: int) -> object:
         async with self.lock:
             self.note(who, "locked")
-            await asyncio.sleep(0)
+            await self.names.sleep(0)
         return "unlocked"
 
     async def wait_event(self, who: str, depth: int) -> object:
@@ -132,12 +134,12 @@ class Program:
         return self.queue.get_nowait() is not None
 
     async def time_out(self, who: str, depth: int) -> object:
-        return await asyncio.wait_for(self.yield_once(who, depth), self.random.choice([None, 0, 60]))
+        return await self.names.wait_for(self.yield_once(who, depth), self.random.choice([None, 0, 60]))
 
     async def shielded(self, who: str, depth: int) -> object:
         if depth >= 3:
             return None
-        return await asyncio.shield(self.spawn(f"{who}.s{len(self.tasks)}", depth))
+        return await self.names.shield(self.spawn(f"{who}.s{len(self.tasks)}", depth))
 
     async def call_soon(self, who: str, depth: int) -> object:
         handle = asyncio.get_running_loop().call_soon(self.note, who, "called soon")
@@ -146,7 +148,7 @@ class Program:
         return handle.cancelled()
 
     async def uncancel(self, who: str, depth: int) -> object:
-        task = asyncio.current_task()
+        task = self.names.current_task()
         assert task is not None
         return task.uncancel()
 
@@ -162,7 +164,7 @@ class Program:
         for index in range(3):
             self.spawn(f"t{index}", 0)
         for turn in range(200):
-            await asyncio.sleep(0)
+            await self.names.sleep(0)
             if turn % 10 == 9:
                 for future in self.futures:
                     if not future.done():
@@ -171,8 +173,8 @@ class Program:
                 break
         for task in self.tasks:
             task.cancel("the end")
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await self.names.gather(*self.tasks, return_exceptions=True)
+        left = self.names.all_tasks() - {self.names.current_task()}
         # Numbers of unnamed tasks go on from run to run.
         self.log.append(f"left: {sorted(task.get_name().partition('Task-')[0] for task in left)}")
 
@@ -185,11 +187,11 @@ def describe(future: asyncio.Future[object]) -> str:
     return f"raised {future.exception()!r}" if future.exception() else f"returned {future.result()!r}"
 
 
-def run(seed: int, factory: Callable[[], asyncio.AbstractEventLoop]) -> list[str]:
+def run(seed: int, factory: Callable[[], asyncio.AbstractEventLoop], names: Any = asyncio) -> list[str]:
     with asyncio.Runner(loop_factory=factory) as runner:
 
         async def main() -> list[str]:
-            program = Program(seed)
+            program = Program(seed, names)
             await program.main()
             return program.log
 
@@ -200,3 +202,11 @@ def run(seed: int, factory: Callable[[], asyncio.AbstractEventLoop]) -> list[str
 def test_a_random_program_does_the_same_on_both_loops(block: int) -> None:
     for seed in range(block * SEEDS_A_TEST, (block + 1) * SEEDS_A_TEST):
         assert run(seed, ioxide.new_event_loop) == run(seed, asyncio.SelectorEventLoop), f"seed {seed}"
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_a_random_program_does_the_same_with_the_names_of_both(block: int) -> None:
+    for seed in range(block * SEEDS_A_TEST, (block + 1) * SEEDS_A_TEST):
+        expected = run(seed, asyncio.SelectorEventLoop)
+        assert run(seed, ioxide.new_event_loop, ioxide) == expected, f"seed {seed}"
+        assert run(seed, asyncio.SelectorEventLoop, ioxide) == expected, f"seed {seed} on asyncio's loop"

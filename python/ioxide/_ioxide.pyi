@@ -6,6 +6,11 @@ takes for abstract; BaseEventLoop declares the same ones as implemented.
 """
 
 import asyncio
+from asyncio import create_task as create_task
+from asyncio import ensure_future as ensure_future
+from asyncio import gather as gather
+from asyncio import sleep as sleep
+from asyncio import wait_for as wait_for
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, final
 

@@ -26,6 +26,6 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "locks": ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
     "queues": ("Queue", "PriorityQueue", "LifoQueue"),
     "taskgroups": ("TaskGroup",),
-    "tasks": ("Task",),
+    "tasks": ("Task", "create_task", "ensure_future", "gather", "sleep", "wait_for"),
     "timeouts": ("Timeout", "timeout", "timeout_at"),
 }

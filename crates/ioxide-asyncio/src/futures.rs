@@ -8,9 +8,10 @@
 //! F1. A callback that is an ioxide Task stands for that task's wake-up and is shown to Python as its
 //!     `task_wakeup` function. It is only put there when the loop of both is an ioxide loop.
 //! F2. Callbacks leave the future before any of them is scheduled.
+//! F3. A `DoneCallback` in the first callback field has no context beside it; ioxide's loop runs it without one.
 
 use crate::event_loop::{EventLoop, Ready};
-use crate::tasks::Task;
+use crate::tasks::{DoneCallback, Task};
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::methods::{Arguments, Signature, getter, method, method1};
 use ioxide_cpython::types::{Class, Native, NativeClass};
@@ -291,6 +292,32 @@ pub fn own(future: &Any) -> Option<&FutureObject> {
     }
 }
 
+/// As `add_done_callback`, with a native callback, which needs no context (F3).
+#[inline]
+pub fn add_native_callback(future: &FutureObject, callback: &Any) -> Result<()> {
+    if future.is_pending() && future.callback0.is_empty() && future.callbacks.is_empty() {
+        future.callback0.set(callback.to_object());
+        return Ok(());
+    }
+    add_done_callback(future, callback, &*context::copy_current()?)
+}
+
+/// A sleeper's future: the result is in it already.
+#[inline]
+pub fn finish_with_own_result(future: &FutureObject) -> Result<()> {
+    future.set_state(FutureState::Finished);
+    schedule_callbacks(future)
+}
+
+/// Nobody waits for the future any more, and nobody will.
+pub fn abandon(future: &FutureObject) {
+    if future.is_pending() {
+        drop(Callbacks::take(future));
+        future.set_state(FutureState::Cancelled);
+    }
+    future.result.clear();
+}
+
 /// Lets `task` wait for a future of the same ioxide loop (F1).
 #[inline]
 pub fn add_waiting_task(future: &FutureObject, task: &Task) -> Result<()> {
@@ -341,7 +368,7 @@ pub fn callbacks(future: &FutureObject) -> Result<Object> {
     let first_context = match (Task::from_any(&first), future.context0.get_object()) {
         (_, Some(first_context)) => first_context,
         (Some(task), None) => task.context.get_or_none(),
-        (None, None) => none_object(),
+        (None, None) => context::copy_current()?,
     };
     pairs.list_append(&*tuple(&[&*shown(&first)?, &*first_context])?)?;
     if let Some(others) = future.callbacks.get_object() {
@@ -391,7 +418,7 @@ impl Callbacks {
             let first_context = match (self.first_context, Task::from_any(&first)) {
                 (Some(first_context), _) => first_context,
                 (None, Some(task)) => task.context.get_or_none(),
-                (None, None) => none_object(),
+                (None, None) => context::copy_current()?,
             };
             pairs.push((first, first_context));
         }
@@ -446,6 +473,9 @@ fn schedule(
     if let Some(native) = EventLoop::fast(event_loop) {
         let item = match task {
             Some(task) => Ready::Wakeup(task.to_object(), future.to_object()),
+            None if DoneCallback::is_instance(callback) => {
+                Ready::Done(callback.to_object(), future.to_object())
+            }
             None => Ready::Callback {
                 callback: callback.to_object(),
                 future: future.to_object(),

@@ -35,13 +35,13 @@ fn fill(module: &Module<'_>) -> Result<()> {
     procedures::initialize()?;
     module.add(c"EventLoop", event_loop::EventLoop::class())?;
     module.add(c"Future", futures::Future::class().get().as_any())?;
-    module.add(c"Task", tasks::Task::class().get().as_any())?;
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
     locks::add_to(module)?;
     queues::add_to(module)?;
     taskgroups::add_to(module)?;
+    tasks::add_to(module)?;
     timeouts::add_to(module)?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)
 }

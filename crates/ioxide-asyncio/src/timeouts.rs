@@ -270,14 +270,21 @@ impl Timeout {
         let (true, Some(class)) = (left.is_at_most(&self.cancelling.get_or_none())?, class) else {
             return Ok(()); // somebody else wants the task cancelled, or nobody noticed
         };
-        let cancelled = &*imports().CancelledError;
-        if class.is(cancelled) || (of_asyncio.looks_deeper && class.is_subclass(cancelled)?) {
-            return Err(Raised::from_cause(&imports().TimeoutError, raised.unwrap_or(none())));
-        }
-        match raised {
-            Some(raised) if of_asyncio.looks_deeper => explain(raised),
-            _ => Ok(()),
-        }
+        explain_expiry(class, raised)
+    }
+}
+
+/// What becomes of an exception, of class `class`, that leaves the block after the deadline has cancelled its task.
+/// Fails: TimeoutError where it is the cancellation.
+pub fn explain_expiry(class: &Any, raised: Option<&Any>) -> Result<()> {
+    let cancelled = &*imports().CancelledError;
+    let looks_deeper = OF_ASYNCIO.get().looks_deeper;
+    if class.is(cancelled) || (looks_deeper && class.is_subclass(cancelled)?) {
+        return Err(Raised::from_cause(&imports().TimeoutError, raised.unwrap_or(none())));
+    }
+    match raised {
+        Some(raised) if looks_deeper => explain(raised),
+        _ => Ok(()),
     }
 }
 

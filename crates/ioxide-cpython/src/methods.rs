@@ -266,6 +266,14 @@ impl<'a> Arguments<'a> {
         names.iter().copied().zip(self.values[self.positional..].iter().copied())
     }
 
+    /// Calls a Python function with the same arguments.
+    pub fn call(&self, function: &Any) -> Result<Object> {
+        match self.names {
+            Some(names) => function.call_keywords(self.values, names, self.positional),
+            None => function.call_slice(self.values),
+        }
+    }
+
     #[inline(always)]
     pub fn has_keywords(&self) -> bool {
         self.values.len() > self.positional

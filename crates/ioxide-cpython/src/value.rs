@@ -45,6 +45,21 @@ impl Any {
         Ok(value)
     }
 
+    /// The value of a float or int of exactly these classes, where a float can hold it.
+    #[inline]
+    pub fn as_plain_number(&self) -> Option<f64> {
+        // SAFETY: O1, O2; the type checks come first.
+        unsafe {
+            if ffi::PyFloat_CheckExact(self.as_ptr()) == 1 {
+                return Some(ffi::PyFloat_AS_DOUBLE(self.as_ptr()));
+            }
+            if ffi::PyLong_CheckExact(self.as_ptr()) == 0 {
+                return None;
+            }
+        }
+        self.to_f64().map_err(|raised| drop(raised.take())).ok()
+    }
+
     /// Fails: TypeError, OverflowError.
     pub fn to_i32(&self) -> Result<i32> {
         let value = self.to_i64()?;
@@ -236,6 +251,18 @@ pub fn sequence_item(sequence: &Any, index: usize) -> Result<Object> {
 pub fn list() -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PyList_New(0)) }
+}
+
+/// The items of a list (none for anything else).
+pub fn list_items(list: &Any) -> Vec<Object> {
+    // SAFETY: O1, O2; the type check comes first, and nothing runs while the items are taken.
+    unsafe {
+        if ffi::PyList_Check(list.as_ptr()) == 0 {
+            return Vec::new();
+        }
+        let size = ffi::PyList_GET_SIZE(list.as_ptr());
+        (0..size).map(|index| Any::from_ptr(ffi::PyList_GET_ITEM(list.as_ptr(), index)).to_object()).collect()
+    }
 }
 
 pub fn list_of<T: std::borrow::Borrow<Any>>(items: impl IntoIterator<Item = T>) -> Result<Object> {

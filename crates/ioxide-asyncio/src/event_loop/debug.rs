@@ -12,7 +12,8 @@ impl EventLoop {
             Ready::Step(task) | Ready::Throw(task, _) | Ready::Wakeup(task, _) => Some(task.clone()),
             Ready::Callback { callback, .. } => Some(callback.clone()),
             Ready::Watcher(super::Watcher::Handle(handle), _) => Some(handle.clone()),
-            Ready::Watcher(_, _) => None,
+            Ready::Done(callback, _) => Some(callback.clone()),
+            Ready::Due(_) | Ready::Watcher(_, _) => None,
         };
         let current_handle = text("_current_handle")?;
         self.set_plain_attribute(&current_handle, shown.as_deref().unwrap_or(none()))?;
@@ -35,7 +36,7 @@ impl EventLoop {
                 imports().format_handle.call1(handle)?
             }
             Some(task) => task.repr()?,
-            None => text("transport callback")?,
+            None => text("callback of a transport or timer")?,
         };
         imports()
             .logger

@@ -17,6 +17,7 @@
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, asyncgens | work in threads, asynchronous generators |
 //! | processes, children | starting child processes, noticing their end |
+//! | timed | what waits in the timers: handles, sleepers, deadlines |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
 //!
 //! Invariants:
@@ -54,6 +55,7 @@ mod serve;
 mod serve_unix;
 mod signals;
 mod sock;
+mod timed;
 mod turn;
 mod watch;
 
@@ -91,6 +93,10 @@ pub enum Ready {
     Wakeup(Object, Object),
     /// A callback of a future that is done, to be called with the future in its context. Nobody was handed a handle.
     Callback { callback: Object, future: Object, context: Object },
+    /// A native callback of a future that is done.
+    Done(Object, Object),
+    /// A timer that is no handle has come due.
+    Due(Object),
     /// A descriptor is ready for whoever watches it.
     Watcher(Watcher, Direction),
 }
@@ -109,6 +115,7 @@ pub struct LoopCore {
     lifecycle: Cell<Lifecycle>,
     stopping: Cell<bool>,
     fast: Cell<bool>,
+    plain: Cell<bool>,
     debug: Cell<bool>,
     overrides: Cell<Overrides>,
     seen_class: Cell<u32>,
@@ -218,6 +225,16 @@ impl EventLoop {
         })
     }
 
+    /// The object as a loop whose futures, tasks and timers may be made directly as well: nobody has overridden a method
+    /// that schedules.
+    #[inline(always)]
+    pub fn plain(object: &Any) -> Option<&EventLoop> {
+        EventLoop::from_any(object).filter(|event_loop| {
+            event_loop.notice_class();
+            event_loop.core().plain.get()
+        })
+    }
+
     /// Whether the object is a loop of ioxide's.
     #[inline(always)]
     pub fn is_native(object: &Any) -> bool {
@@ -245,6 +262,7 @@ impl EventLoop {
             lifecycle: Cell::new(Lifecycle::Idle),
             stopping: Cell::new(false),
             fast: Cell::new(false),
+            plain: Cell::new(false),
             debug: Cell::new(lifecycle::debug_by_default()?),
             overrides: Cell::new(Overrides::default()),
             seen_class: Cell::new(overrides::NO_CLASS_SEEN),
@@ -327,7 +345,9 @@ impl EventLoop {
     fn refresh_fast(&self) {
         let core = self.core();
         let open = core.lifecycle.get() != Lifecycle::Closed;
-        core.fast.set(open && !core.debug.get() && !core.overrides.get().call_soon);
+        let fast = open && !core.debug.get() && !core.overrides.get().call_soon;
+        core.fast.set(fast);
+        core.plain.set(fast && core.overrides.get().none());
     }
 
     /// The transport has bytes to send before the next wait.
@@ -397,8 +417,8 @@ impl Traverse for LoopCore {
 impl Ready {
     fn traverse(&self, visitor: &mut Visitor) {
         match self {
-            Ready::Handle(object) | Ready::Step(object) => visitor.object(object),
-            Ready::Throw(first, second) | Ready::Wakeup(first, second) => {
+            Ready::Handle(object) | Ready::Step(object) | Ready::Due(object) => visitor.object(object),
+            Ready::Throw(first, second) | Ready::Wakeup(first, second) | Ready::Done(first, second) => {
                 visitor.object(first);
                 visitor.object(second);
             }

@@ -21,12 +21,13 @@ pub struct Overrides {
     pub make_socket_transport: bool,
     pub create_task: bool,
     pub create_future: bool,
+    pub call_later: bool,
 }
 
 /// No class has this version.
 pub const NO_CLASS_SEEN: u32 = u32::MAX;
 
-static OWN: Once<[(&'static Any, Object); 7]> = Once::new();
+static OWN: Once<[(&'static Any, Object); 8]> = Once::new();
 
 /// Notes what the class's own methods are.
 pub fn initialize(class: &Any) -> Result<()> {
@@ -41,8 +42,22 @@ pub fn initialize(class: &Any) -> Result<()> {
         own(&names._make_socket_transport)?,
         own(&names.create_task)?,
         own(&names.create_future)?,
+        own(&names.call_later)?,
     ]);
     Ok(())
+}
+
+impl Overrides {
+    /// Whether nothing that schedules is overridden.
+    pub fn none(self) -> bool {
+        !(self.call_soon
+            || self.call_at
+            || self.time
+            || self.get_debug
+            || self.call_later
+            || self.create_future
+            || self.create_task)
+    }
 }
 
 impl EventLoop {
@@ -74,6 +89,7 @@ impl EventLoop {
                 make_socket_transport: true,
                 create_task: true,
                 create_future: true,
+                call_later: true,
             };
             self.core().overrides.set(all);
             self.refresh_fast();
@@ -95,6 +111,7 @@ impl EventLoop {
             make_socket_transport: overridden(4)?,
             create_task: overridden(5)?,
             create_future: overridden(6)?,
+            call_later: overridden(7)?,
         });
         self.core().seen_class.set(match class_version(self) {
             // Python gives out no more versions to this class: it is looked at every time.

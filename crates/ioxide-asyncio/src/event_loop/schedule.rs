@@ -1,5 +1,6 @@
 //! Scheduling: callbacks for the next turn, for a time, from another thread; futures and tasks.
 
+use super::timed::Timed;
 use super::{EventLoop, Ready, thread_id};
 use crate::futures;
 use crate::handles::{Handle, TimerHandle};
@@ -234,19 +235,17 @@ impl EventLoop {
         let mut swept = Vec::new();
         self.core().timers.borrow_mut().retain(|entry| {
             // The handle whose cancellation began the sweep is marked after it: it is kept, and stays counted.
-            let timer = entry.as_deref().and_then(TimerHandle::from_any);
-            let cancelled = timer.is_none_or(|timer| timer.is_cancelled());
+            let timed = entry.as_deref().and_then(Timed::of);
+            let cancelled = timed.is_none_or(|timed| timed.is_cancelled());
             if cancelled {
                 swept.extend(entry.take());
             }
             !cancelled
         });
         let core = self.core();
-        core.cancelled_timers.set(core.cancelled_timers.get().saturating_sub(swept.len()));
-        for timer in &swept {
-            if let Some(timer) = TimerHandle::from_any(timer) {
-                timer.scheduled.set(ioxide_cpython::boolean(false));
-            }
+        core.cancelled_timers.set(core.cancelled_timers.get().saturating_sub(swept.len()).min(1));
+        for timed in swept.iter().filter_map(|entry| Timed::of(entry)) {
+            timed.leave_timers();
         }
     }
 

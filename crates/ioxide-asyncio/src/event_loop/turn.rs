@@ -8,18 +8,19 @@
 //!     waits: from one step to the next, replacing it is all there is to do.
 //! U3. A timer never fires early. One of few fires at its nanosecond; one of a swarm no later than a millisecond after.
 
+use super::timed::{self, Timed};
 use super::watch::{Direction, WAKES_KEY};
 use super::{EventLoop, Ready, Watcher};
 use crate::handles::{Handle, TimerHandle};
-use crate::tasks::{self, Task};
+use crate::tasks::{self, DoneCallback, Task};
 use crate::transports;
 use ioxide_cpython::call::check_signals;
-use ioxide_cpython::context::{is_context, with_context};
+use ioxide_cpython::context::{copy_current, is_context, with_context};
 use ioxide_cpython::current;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::types::Native;
-use ioxide_cpython::{Object, Result, boolean, names};
+use ioxide_cpython::{Object, Result, names};
 use ioxide_reactor::MonotonicTime;
 use std::io;
 use std::time::Duration;
@@ -116,8 +117,8 @@ impl EventLoop {
                 let (Some(front), Some(deadline)) = (timers.peek(), timers.next_deadline()) else {
                     return Ok(None);
                 };
-                let timer = front.as_deref().and_then(TimerHandle::from_any);
-                timer.filter(|timer| !timer.is_cancelled()).map(|_| deadline)
+                let timed = front.as_deref().and_then(Timed::of);
+                timed.filter(|timed| !timed.is_cancelled()).map(|_| deadline)
             };
             if let Some(deadline) = front {
                 return Ok(Some(self.wake_up_time(deadline).saturating_since(self.now()?)));
@@ -149,8 +150,8 @@ impl EventLoop {
     fn forget_timer(&self, timer: Option<Object>) {
         let core = self.core();
         core.cancelled_timers.set(core.cancelled_timers.get().saturating_sub(1));
-        if let Some(timer) = timer.as_deref().and_then(TimerHandle::from_any) {
-            timer.scheduled.set(boolean(false));
+        if let Some(timed) = timer.as_deref().and_then(Timed::of) {
+            timed.leave_timers();
         }
     }
 
@@ -192,14 +193,16 @@ impl EventLoop {
         loop {
             let due = core.timers.borrow_mut().pop_due(now);
             let Some(Some(handle)) = due else { return Ok(()) };
-            let Some(timer) = TimerHandle::from_any(&handle) else { continue };
-            if timer.is_cancelled() {
+            let Some(timed) = Timed::of(&handle) else { continue };
+            if timed.is_cancelled() {
                 self.forget_timer(Some(handle));
                 continue;
             }
-            timer.scheduled.set(boolean(false));
+            timed.leave_timers();
             core.timers_fired_at.set(now);
-            core.ready.borrow_mut().push_back(Ready::Handle(handle));
+            let is_handle = timed.is_handle();
+            let item = if is_handle { Ready::Handle(handle) } else { Ready::Due(handle) };
+            core.ready.borrow_mut().push_back(item);
         }
     }
 
@@ -243,6 +246,14 @@ impl EventLoop {
                     Err(raised) => self.report_callback_exception(&callback, &future, &context, raised),
                 }
             }
+            Ready::Done(callback, future) => {
+                self.end_task()?;
+                self.run_done_callback(&callback, &future)
+            }
+            Ready::Due(timed) => {
+                self.end_task()?;
+                timed::on_due(&timed)
+            }
             Ready::Watcher(watcher, direction) => {
                 self.end_task()?;
                 self.run_watcher(watcher, direction)
@@ -266,6 +277,17 @@ impl EventLoop {
             return Ok(());
         }
         current::unpublish_task(self)
+    }
+
+    /// A native callback needs no context: it runs no Python but what it is told of futures.
+    #[inline]
+    fn run_done_callback(&self, callback: &Object, future: &Object) -> Result<()> {
+        let Some(native) = DoneCallback::from_exact(callback) else { return Ok(()) };
+        match native.run(future) {
+            Ok(()) => Ok(()),
+            Err(raised) if raised.leaves_the_loop() => Err(raised),
+            Err(raised) => self.report_callback_exception(callback, future, &*copy_current()?, raised),
+        }
     }
 
     fn run_watcher(&self, watcher: Watcher, direction: Direction) -> Result<()> {

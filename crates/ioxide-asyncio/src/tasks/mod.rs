@@ -4,25 +4,44 @@
 //! |---|---|
 //! | mod | the class: creation, cancellation by inheritance, names, reprs of its callables |
 //! | step | one step of the coroutine, and what a task does with what it yields |
+//! | sleep, gather, wait_for, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
+//! | originals | asyncio's own functions, for whatever the native ones do not do |
+//! | done_callback, deadline | callbacks of futures, and time limits, without Python functions |
 //!
 //! Invariants:
 //! T1. A pending task that has started is in exactly one place: the ready queue, or waiting for `awaited`.
 //! T2. A task is in the registry from its creation until it is done or its finalizer has run.
 
+mod deadline;
+mod done_callback;
+mod gather;
+mod originals;
+mod sleep;
+mod spawn;
 mod step;
+mod wait_for;
+
+pub use deadline::Deadline;
+pub use done_callback::DoneCallback;
+use gather::GatheringFuture;
+use originals::originals;
+use spawn::spawning_loop;
 
 pub use step::{run_step, run_throw, run_wakeup};
 
 use crate::event_loop::{EventLoop, Ready, is_debug};
 use crate::futures::{self, Future};
 use ioxide_cpython::freelist::{FreeList, Recycled};
+use ioxide_cpython::functions::{coroutine_function, function};
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, Signature, documented, getter, given, method, method0, method1};
+use ioxide_cpython::module::Module;
 use ioxide_cpython::task_registry as registry;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::version::{
-    CHECKS_CONTEXT, FutureState, INITIALIZES_ONCE, TaskObject, clear_instance_attributes,
+    CHECKS_CONTEXT, CREATE_TASK_FORWARDS, FutureState, INITIALIZES_ONCE, TaskObject,
+    clear_instance_attributes,
 };
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, context, imports, names, none, none_object};
 use std::ops::Deref;
@@ -112,6 +131,40 @@ pub fn initialize() -> Result<()> {
     )));
     Ok(())
 }
+
+/// Adds the class and asyncio's functions of this module.
+pub fn add_to(module: &Module<'_>) -> Result<()> {
+    originals::initialize()?;
+    done_callback::initialize()?;
+    deadline::initialize()?;
+    gather::initialize()?;
+    module.add(c"Task", Task::class().get().as_any())?;
+    module.add_function(documented(function(c"create_task", spawn::create_task), CREATE_TASK_DOC))?;
+    module.add_function(documented(
+        function(c"ensure_future", spawn::ensure_future),
+        c"ensure_future(coro_or_future, *, loop=None)\n--\n\nThe future itself, or a task that runs the coroutine or awaitable.",
+    ))?;
+    module.add_function(documented(
+        function(c"gather", gather::gather),
+        c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nA future for the list of all results, in the order of \
+        the arguments.\n\nThe first exception is the future's, unless return_exceptions is true. Cancelling it cancels all.",
+    ))?;
+    module.add_function(documented(
+        coroutine_function(c"sleep", sleep::sleep),
+        c"sleep(delay, result=None)\n--\n\nReturns the result after `delay` seconds, never earlier; 0 gives way once.",
+    ))?;
+    module.add_function(documented(
+        coroutine_function(c"wait_for", wait_for::wait_for),
+        c"wait_for(fut, timeout)\n--\n\nWhat the awaitable returns. After `timeout` seconds it is cancelled and TimeoutError \
+        raised;\nwith None there is no limit.",
+    ))
+}
+
+const CREATE_TASK_DOC: &std::ffi::CStr = if CREATE_TASK_FORWARDS {
+    c"create_task(coro, **kwargs)\n--\n\nA task that runs the coroutine on the running loop."
+} else {
+    c"create_task(coro, *, name=None, context=None)\n--\n\nA task that runs the coroutine on the running loop."
+};
 
 /// What `Task(...)` takes beside the coroutine.
 #[derive(Default, Clone, Copy)]
@@ -218,7 +271,7 @@ impl Task {
         self.set_cancels_requested(self.cancels_requested() + 1);
         let message = message.unwrap_or(none());
         if let Some(awaited) = self.awaited.get_object()
-            && cancel_awaited(&awaited, message)?
+            && cancel_with_message(&awaited, message)?
         {
             return Ok(true);
         }
@@ -327,9 +380,15 @@ pub fn set_task_name(task: &Any, name: &Any) -> Result<()> {
 }
 
 /// `awaited.cancel(msg=message)`; without a call through Python where `awaited` is a future of ioxide's own.
-fn cancel_awaited(awaited: &Any, message: &Any) -> Result<bool> {
+fn cancel_with_message(awaited: &Any, message: &Any) -> Result<bool> {
     if let Some(future) = Future::from_exact(awaited) {
         return futures::cancel(future, Some(message));
+    }
+    if let Some(task) = Task::from_exact(awaited) {
+        return task.request_cancel(Some(message));
+    }
+    if let Some(gathering) = GatheringFuture::from_exact(awaited) {
+        return gathering.cancel(Some(message));
     }
     awaited.call_method_keywords(&names().cancel, &[message], &imports().names_message)?.is_true()
 }

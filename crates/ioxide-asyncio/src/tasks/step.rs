@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: who runs steps and when (event_loop/turn).
 
-use super::{Task, schedule_step, schedule_throw};
+use super::{GatheringFuture, Task, schedule_step, schedule_throw};
 use crate::futures::{self, Future, Outcome};
 use ioxide_cpython::coroutine::{self, Step};
 use ioxide_cpython::current;
@@ -189,6 +189,7 @@ fn fail(task: &Task, raised: Raised) -> Result<()> {
 fn wait_for(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
     let own = Future::from_exact(&yielded).map(|future| &**future);
     let own = own.or_else(|| Task::from_exact(&yielded).map(|other| &***other));
+    let own = own.or_else(|| GatheringFuture::from_exact(&yielded).map(|future| &**future));
     if let Some(future) = own
         && !yielded.is(task)
         && future.event_loop.is(event_loop)
@@ -230,7 +231,7 @@ fn wait(task: &Task, awaited: &Object) -> Result<()> {
     task.awaited.set(awaited.clone());
     if task.must_cancel() {
         let message = task.cancel_message.get_or_none();
-        if super::cancel_awaited(awaited, &message)? {
+        if super::cancel_with_message(awaited, &message)? {
             task.set_must_cancel(false);
         }
     }

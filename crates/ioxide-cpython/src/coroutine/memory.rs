@@ -7,6 +7,7 @@
 //!     moved: the object stays where it is.
 
 use super::object::Coroutine;
+use crate::gc::Visitor;
 use crate::object::{Any, Object, Raised, Result};
 use crate::types::{Native, free_memory};
 use pyo3_ffi as ffi;
@@ -22,6 +23,7 @@ const KEPT: [usize; 5] = [8192, 8192, 4096, 2048, 512];
 
 /// What is done to a body whose type is known to nobody else.
 pub struct BodyTable {
+    pub traverse: Option<unsafe fn(*mut u8, &mut Visitor)>,
     pub poll: unsafe fn(*mut u8, &mut Context<'_>) -> Poll<Result<Object>>,
     pub drop: unsafe fn(*mut u8),
 }
@@ -29,7 +31,24 @@ pub struct BodyTable {
 struct TableOf<F>(PhantomData<F>);
 
 impl<F: Future<Output = Result<Object>>> TableOf<F> {
-    const TABLE: BodyTable = BodyTable { poll: poll::<F>, drop: drop_body::<F> };
+    const TABLE: BodyTable = BodyTable { traverse: None, poll: poll::<F>, drop: drop_body::<F> };
+}
+
+impl<F: Body> TableOf<F> {
+    const TRACED: BodyTable =
+        BodyTable { traverse: Some(traverse::<F>), poll: poll::<F>, drop: drop_body::<F> };
+}
+
+/// A body that shows the collector what it holds. An `async fn` cannot: what it holds is never part of a cycle that is
+/// found.
+pub trait Body: Future<Output = Result<Object>> + 'static {
+    /// Visits exactly the references that the body owns, once each.
+    fn traverse(&self, visitor: &mut Visitor);
+}
+
+unsafe fn traverse<F: Body>(body: *mut u8, visitor: &mut Visitor) {
+    // SAFETY: M3: a live F that is not being polled.
+    unsafe { (*body.cast::<F>()).traverse(visitor) }
 }
 
 unsafe fn poll<F: Future<Output = Result<Object>>>(
@@ -77,11 +96,26 @@ pub fn create<F: Future<Output = Result<Object>> + 'static>(
     body: F,
     make: impl FnOnce(&'static BodyTable) -> Coroutine,
 ) -> Result<Object> {
+    create_with(body, &TableOf::<F>::TABLE, make)
+}
+
+/// As `create`, for a body that the collector sees into.
+#[inline]
+pub fn create_traced<F: Body>(body: F, make: impl FnOnce(&'static BodyTable) -> Coroutine) -> Result<Object> {
+    create_with(body, &TableOf::<F>::TRACED, make)
+}
+
+#[inline(always)]
+fn create_with<F>(
+    body: F,
+    table: &'static BodyTable,
+    make: impl FnOnce(&'static BodyTable) -> Coroutine,
+) -> Result<Object> {
     const { assert!(align_of::<F>() <= 16) };
     let this = block(size_of::<F>())?;
     // SAFETY: M2: a block with a valid head and room for the body; its fields are written here, without being read.
     unsafe {
-        let fields = std::mem::ManuallyDrop::new(make(&TableOf::<F>::TABLE));
+        let fields = std::mem::ManuallyDrop::new(make(table));
         let head_size = size_of::<ffi::PyVarObject>();
         std::ptr::copy_nonoverlapping(
             (&raw const fields).cast::<u8>().add(head_size),

@@ -15,7 +15,8 @@ mod object;
 mod returned;
 mod waiting;
 
-pub use object::{Coroutine, Owner, coroutine, coroutine_of};
+pub use memory::Body;
+pub use object::{Coroutine, Owner, coroutine, coroutine_of, traced_coroutine};
 pub use waiting::{Waiting, YieldOnce, forward_exception, wait_for, yield_once};
 
 use crate::exception::{Builtin, builtin};

@@ -7,9 +7,10 @@
 //! C2. While a body waits, what it waits for is in `awaiting`, where the collector sees it.
 //! C3. `table` is taken out before the body is dropped, and is in its place while the body is polled only as `Running`.
 //! C4. `owner` stays until the body has been dropped.
-//! C5. While `awaiting` is there, the body's `Waiting` holds the same object once more, and the collector is told of both.
+//! C5. While `awaiting` is there, the body's `Waiting` holds the same object once more; a body that is not traced leaves it to
+//!     the coroutine to tell the collector of both.
 
-use super::memory::{self, BodyTable};
+use super::memory::{self, Body, BodyTable};
 use super::waiting::Exchange;
 use super::{Step, inspection, thrown_exception};
 use crate::exception::{Builtin, builtin};
@@ -132,19 +133,36 @@ fn create(
     body: impl Future<Output = Result<Object>> + 'static,
 ) -> Result<Object> {
     let origin = inspection::origin()?;
-    memory::create(body, |table| Coroutine {
-        head: head(),
-        room: 0,
-        table: Cell::new(Some(table)),
-        exchange: Exchange::new(),
-        owner,
-        origin: origin.map_or_else(Slot::empty, Slot::filled),
-        qualified_name,
-        state: Cell::new(State::Created),
-    })
+    memory::create(body, |table| Coroutine::new(qualified_name, owner, origin, table))
+}
+
+/// As [`coroutine`], with a body that the collector sees into.
+#[inline]
+pub fn traced_coroutine(qualified_name: &'static str, body: impl Body) -> Result<Object> {
+    let origin = inspection::origin()?;
+    memory::create_traced(body, |table| Coroutine::new(qualified_name, Slot::empty(), origin, table))
 }
 
 impl Coroutine {
+    #[inline(always)]
+    fn new(
+        qualified_name: &'static str,
+        owner: Slot,
+        origin: Option<Object>,
+        table: &'static BodyTable,
+    ) -> Coroutine {
+        Coroutine {
+            head: head(),
+            room: 0,
+            table: Cell::new(Some(table)),
+            exchange: Exchange::new(),
+            owner,
+            origin: origin.map_or_else(Slot::empty, Slot::filled),
+            qualified_name,
+            state: Cell::new(State::Created),
+        }
+    }
+
     /// One step of the body, which finds in the exchange what was sent or thrown.
     #[inline]
     fn step(&self) -> Result<Step> {
@@ -290,11 +308,17 @@ impl Traverse for Coroutine {
         visitor.slot(&self.exchange.sent);
         visitor.slot(&self.exchange.thrown);
         visitor.slot(&self.exchange.yielded);
-        // C5
-        visitor.slot(&self.exchange.awaiting);
         visitor.slot(&self.exchange.awaiting);
         visitor.slot(&self.owner);
         visitor.slot(&self.origin);
+        match self.table.get().and_then(|table| table.traverse) {
+            // SAFETY: memory, M3; the body is not being polled.
+            Some(traverse) if self.state.get() != State::Running => unsafe {
+                traverse(memory::body_of(self.head.as_ptr().cast()), visitor);
+            },
+            Some(_) => {}
+            None => visitor.slot(&self.exchange.awaiting), // C5
+        }
     }
 
     fn clear(&self) {

@@ -2,6 +2,7 @@
 
 use super::{Step, await_iterator, send, throw};
 use crate::exception::{Builtin, exception_is};
+use crate::gc::Visitor;
 use crate::names::names;
 use crate::object::{Any, Object, Raised, Result, Slot};
 use crate::outcome::{Outcome, outcome};
@@ -110,6 +111,15 @@ impl Future for Waiting {
 }
 
 impl Waiting {
+    /// What is waited for.
+    pub fn target(&self) -> &Any {
+        &self.target
+    }
+
+    pub fn traverse(&self, visitor: &mut Visitor) {
+        visitor.object(&self.target);
+    }
+
     #[inline]
     fn begin(&mut self, exchange: &Exchange) -> Poll<Result<Object>> {
         if is_plain_future(&self.target) {

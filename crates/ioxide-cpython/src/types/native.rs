@@ -174,6 +174,16 @@ impl NativeClass {
         }
     }
 
+    /// Takes part in garbage collection with the base's references and those of `T`.
+    pub fn collected_over_base<T: Native + Traverse>(mut self) -> NativeClass {
+        self.flags |= ffi::Py_TPFLAGS_HAVE_GC;
+        // SAFETY: the signatures of traverseproc and inquiry.
+        unsafe {
+            self.slot(ffi::Py_tp_traverse, entry_traverse_over_base::<T> as *mut c_void)
+                .slot(ffi::Py_tp_clear, entry_clear_over_base::<T> as *mut c_void)
+        }
+    }
+
     /// Takes part in garbage collection through the traverse and clear of `base`, the first base.
     pub fn collected_by_base(mut self, base: &Any) -> NativeClass {
         if !BASE_TRAVERSE_SKIPS_TYPE {
@@ -310,6 +320,35 @@ unsafe extern "C" fn entry_traverse_base(
             base = (*base).tp_base;
         }
         0
+    }
+}
+
+unsafe extern "C" fn entry_traverse_over_base<T: Native + Traverse>(
+    this: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    // SAFETY: the collector passes a live instance; the base visits its own references and the class.
+    unsafe {
+        if let Some(traverse) = (*(*T::class().get().as_type_ptr()).tp_base).tp_traverse {
+            let status = traverse(this, visit, argument);
+            if status != 0 {
+                return status;
+            }
+        }
+        let mut visitor = Visitor::new(visit, argument);
+        (*this.cast::<T>()).traverse(&mut visitor);
+        visitor.status()
+    }
+}
+
+unsafe extern "C" fn entry_clear_over_base<T: Native + Traverse>(this: *mut ffi::PyObject) -> c_int {
+    // SAFETY: the collector passes a live instance.
+    unsafe {
+        if let Some(clear) = (*(*T::class().get().as_type_ptr()).tp_base).tp_clear {
+            clear(this);
+        }
+        entry_clear::<T>(this)
     }
 }
 

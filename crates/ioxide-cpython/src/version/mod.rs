@@ -264,3 +264,15 @@ pub(crate) fn type_version(class: *mut ffi::PyTypeObject) -> u32 {
 /// Whether a file that is sent by hand is read from `offset` in any case, also zero, and its position is set where the
 /// sending ended in any case, also where nothing was sent; and whether the transport is waited for after writing.
 pub const SENDFILE_ALWAYS_SEEKS: bool = cfg!(Py_3_14);
+
+/// Whether `gather` counts children that are done already at once, and not in the next turn.
+pub const GATHER_COUNTS_DONE_AT_ONCE: bool = cfg!(Py_3_12);
+
+/// Whether `wait_for` awaits in the caller's own task.
+pub const WAITS_IN_OWN_TASK: bool = cfg!(Py_3_12);
+
+/// Whether futures note who awaits them.
+pub const HAS_CALL_GRAPH: bool = cfg!(Py_3_14);
+
+/// Whether `create_task` forwards whatever keywords it is given.
+pub const CREATE_TASK_FORWARDS: bool = cfg!(Py_3_14);

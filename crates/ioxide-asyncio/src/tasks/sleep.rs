@@ -1,0 +1,124 @@
+//! `sleep`: on ioxide's own loop the future itself waits in the timers; everywhere else asyncio's own runs.
+
+use super::originals;
+use crate::event_loop::EventLoop;
+use crate::futures::{self, Future};
+use ioxide_cpython::coroutine::{Body, Waiting, YieldOnce, traced_coroutine, wait_for, yield_once};
+use ioxide_cpython::current::running_loop;
+use ioxide_cpython::gc::Visitor;
+use ioxide_cpython::methods::{Arguments, Signature};
+use ioxide_cpython::types::Native;
+use ioxide_cpython::{Any, Object, Result, none_object};
+use std::future::Future as RustFuture;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+const SLEEP: Signature<2> =
+    Signature { function: "sleep", names: ["delay", "result"], required: 1, positional: 2 };
+
+/// `sleep(delay, result=None)`
+pub fn sleep(arguments: Arguments<'_>) -> Result<Object> {
+    let [delay, result] = SLEEP.bind(arguments)?;
+    let delay = delay.unwrap_or(ioxide_cpython::none()).to_object();
+    let result = result.map_or_else(none_object, Any::to_object);
+    traced_coroutine("sleep", Sleep { delay, result: Some(result), stage: Stage::Created })
+}
+
+struct Sleep {
+    delay: Object,
+    /// Until it is handed to the future, or returned.
+    result: Option<Object>,
+    stage: Stage,
+}
+
+enum Stage {
+    Created,
+    /// One turn only.
+    GivesWay(YieldOnce),
+    /// For a future in the timers.
+    Asleep(Waiting),
+    /// In asyncio's own coroutine.
+    Borrowed(Waiting),
+    Over,
+}
+
+impl RustFuture for Sleep {
+    type Output = Result<Object>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Object>> {
+        loop {
+            let outcome = match &mut self.stage {
+                Stage::Created => {
+                    self.stage = match self.begin() {
+                        Ok(stage) => stage,
+                        Err(raised) => return Poll::Ready(Err(raised)),
+                    };
+                    continue;
+                }
+                Stage::GivesWay(turn) => match pin!(turn).poll(context) {
+                    Poll::Ready(Ok(())) => Poll::Ready(Ok(self.result.take().unwrap_or_else(none_object))),
+                    Poll::Ready(Err(raised)) => Poll::Ready(Err(raised)),
+                    Poll::Pending => Poll::Pending,
+                },
+                Stage::Asleep(waiting) | Stage::Borrowed(waiting) => pin!(waiting).poll(context),
+                Stage::Over => Poll::Ready(Ok(none_object())),
+            };
+            if let Poll::Ready(Ok(_)) = &outcome {
+                self.stage = Stage::Over;
+            }
+            return outcome;
+        }
+    }
+}
+
+impl Sleep {
+    #[inline]
+    fn begin(&mut self) -> Result<Stage> {
+        let Some(delay) = self.delay.as_plain_number() else { return self.borrow() };
+        if delay <= 0.0 {
+            return Ok(Stage::GivesWay(yield_once()));
+        }
+        let event_loop = running_loop()?;
+        let Some(native) = event_loop.as_deref().and_then(EventLoop::plain).filter(|_| !delay.is_nan())
+        else {
+            return self.borrow();
+        };
+        let future = futures::create(native)?;
+        if let Some(own) = Future::from_exact(&future) {
+            own.result.initialize(self.result.take());
+        }
+        let waiting = wait_for(&future);
+        native.add_timed(delay, future);
+        Ok(Stage::Asleep(waiting))
+    }
+
+    fn borrow(&mut self) -> Result<Stage> {
+        let result = self.result.take().unwrap_or_else(none_object);
+        let coroutine = originals().sleep.call(&[&*self.delay, &*result])?;
+        Ok(Stage::Borrowed(wait_for(&coroutine)))
+    }
+}
+
+impl Drop for Sleep {
+    /// Somebody else than the timer has ended the sleep: the entry in the timers is nobody's.
+    fn drop(&mut self) {
+        let Stage::Asleep(waiting) = &self.stage else { return };
+        let Some(future) = Future::from_exact(waiting.target()) else { return };
+        let event_loop = future.event_loop.get_object();
+        futures::abandon(future);
+        if let Some(native) = event_loop.as_deref().and_then(EventLoop::from_any) {
+            native.on_timer_cancelled();
+        }
+    }
+}
+
+impl Body for Sleep {
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.object(&self.delay);
+        visitor.optional(self.result.as_ref());
+        if let Stage::Asleep(waiting) | Stage::Borrowed(waiting) = &self.stage {
+            waiting.traverse(visitor);
+        }
+    }
+}

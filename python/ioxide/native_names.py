@@ -27,5 +27,6 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "queues": ("Queue", "PriorityQueue", "LifoQueue"),
     "taskgroups": ("TaskGroup",),
     "tasks": ("Task", "create_task", "ensure_future", "gather", "sleep", "wait_for"),
+    "threads": ("to_thread",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),
 }

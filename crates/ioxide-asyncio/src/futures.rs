@@ -266,6 +266,14 @@ pub fn create_any(event_loop: &Any) -> Result<Object> {
     }
 }
 
+/// `event_loop.run_in_executor(None, function)`, of any loop, as the last thing of a step: the caller awaits the future.
+pub fn run_in_default_executor(event_loop: &Any, function: &Any) -> Result<Object> {
+    match EventLoop::fast(event_loop) {
+        Some(native) if native.has_own_executor() => native.run_in_default_executor(function),
+        _ => event_loop.call_method(&names().run_in_executor, &[none(), function]),
+    }
+}
+
 /// `future.add_done_callback(callback)`, of any future or task.
 #[inline]
 pub fn add_done_callback_any(future: &Any, callback: &Any) -> Result<()> {

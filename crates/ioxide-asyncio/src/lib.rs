@@ -15,6 +15,7 @@ mod sslproto;
 mod streams;
 mod taskgroups;
 mod tasks;
+mod threads;
 mod timeouts;
 mod transports;
 
@@ -42,6 +43,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     queues::add_to(module)?;
     taskgroups::add_to(module)?;
     tasks::add_to(module)?;
+    threads::add_to(module)?;
     timeouts::add_to(module)?;
     module.add(c"__version__", &*value::text(env!("CARGO_PKG_VERSION"))?)
 }

@@ -75,6 +75,7 @@ imports! {
     bytearray = c"builtins" . c"bytearray",
     memoryview = c"builtins" . c"memoryview",
     ConnectionError = c"builtins" . c"ConnectionError",
+    partial = c"functools" . c"partial",
     asyncio_c_module = c"" . c"_asyncio",
 }
 

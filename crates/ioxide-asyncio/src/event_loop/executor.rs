@@ -7,7 +7,7 @@
 //!     loop's thread touches the loop's future; the worker's thread sends it there by `call_soon_threadsafe`.
 //! X2. A chain lets go of both futures when the result has arrived: the executor's future keeps its callbacks for good.
 
-use super::EventLoop;
+use super::{EventLoop, worker_queue};
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
 use ioxide_cpython::current::running_loop;
@@ -40,6 +40,8 @@ struct Chain {
     source: Slot,
     destination: Slot,
     event_loop: Slot,
+    /// Whether the source is finished by a worker of the loop's own executor, as the last thing it does for it.
+    ends_work: bool,
 }
 
 static CHAIN: Once<Class> = Once::new();
@@ -64,6 +66,7 @@ pub fn initialize() -> Result<()> {
             .dropped::<Chain>()
             .create(&[])?,
     );
+    worker_queue::initialize()?;
     CALL_CHECK_CANCEL
         .set(FunctionDefinition::new(method1(c"_call_check_cancel", |chain: &Chain, _destination: &Any| {
             chain.pass_cancellation()
@@ -124,14 +127,21 @@ impl EventLoop {
         if self.is_debug() {
             super::schedule::check_callback(function, "run_in_executor")?;
         }
-        let executor = match executor.is_none() {
-            true => self.default_executor()?,
-            false => executor.to_object(),
-        };
+        let own = executor.is_none().then(|| self.default_executor()).transpose()?;
         let mut all = vec![function];
         all.extend_from_slice(rest);
-        let source = executor.call_method(&names().submit, &all)?;
-        self.wrap_future(source)
+        let source = own.as_deref().unwrap_or(executor).call_method(&names().submit, &all)?;
+        self.wrap_future(source, own.map_or(Ok(false), |own| has_worker_queue(&own))?)
+    }
+
+    /// `run_in_executor(None, function)` as the last thing of a step.
+    pub fn run_in_default_executor(&self, function: &Any) -> Result<Object> {
+        self.core().late_wakes.at_end_of_step(|| {
+            self.check_closed()?;
+            let executor = self.default_executor()?;
+            let source = executor.call_method1(&names().submit, function)?;
+            self.wrap_future(source, has_worker_queue(&executor)?)
+        })
     }
 
     /// The default executor, made when it is first used. Fails: RuntimeError after its shutdown.
@@ -144,6 +154,7 @@ impl EventLoop {
         let class = import(c"concurrent.futures")?.get_attribute_str(c"ThreadPoolExecutor")?;
         let keywords = tuple(&[&names().thread_name_prefix])?;
         let executor = class.call_keywords(&[&*text("asyncio")?], &keywords, 0)?;
+        executor.set_attribute(&*text("_work_queue")?, &*worker_queue::create()?)?;
         self.set_attribute(&names()._default_executor, &executor)?;
         Ok(executor)
     }
@@ -157,7 +168,7 @@ impl EventLoop {
     }
 
     /// `asyncio.wrap_future(source, loop=self)`
-    fn wrap_future(&self, source: Object) -> Result<Object> {
+    fn wrap_future(&self, source: Object, ends_work: bool) -> Result<Object> {
         if imports().isfuture.call1(&source)?.is_true()? {
             return Ok(source);
         }
@@ -174,6 +185,7 @@ impl EventLoop {
             source: Slot::filled(source.clone()),
             destination: Slot::filled(destination.clone()),
             event_loop: Slot::filled(destination.call_method0(&names().get_loop)?),
+            ends_work,
         })?;
         let check_cancel = CALL_CHECK_CANCEL.get().bind(&chain)?;
         destination.call_method1(&names().add_done_callback, &check_cancel)?;
@@ -249,6 +261,12 @@ impl EventLoop {
     }
 }
 
+/// Whether the executor was made by a loop of ioxide's, not by the program.
+fn has_worker_queue(executor: &Any) -> Result<bool> {
+    let queue = executor.get_attribute_optional(&*text("_work_queue")?)?;
+    Ok(queue.is_some_and(|queue| worker_queue::WorkerQueue::from_exact(&queue).is_some()))
+}
+
 impl Chain {
     /// The loop's future is done: if it was cancelled, so is the executor's.
     fn pass_cancellation(&self) -> Result<()> {
@@ -281,7 +299,8 @@ impl Chain {
         }
         let set_state = SET_STATE.get().bind(&self.head)?;
         let arguments = [&*set_state, &*destination, &*source];
-        event_loop.call_method(&names().call_soon_threadsafe, &arguments).map(drop)
+        let send = || event_loop.call_method(&names().call_soon_threadsafe, &arguments).map(drop);
+        if self.ends_work { worker_queue::at_end_of_work(send) } else { send() }
     }
 
     /// Copies the state of the executor's future to the loop's (X2).

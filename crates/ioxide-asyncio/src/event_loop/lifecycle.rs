@@ -27,6 +27,7 @@ impl EventLoop {
     pub fn run_forever(&self) -> Result<()> {
         let state = self.begin_run()?;
         let outcome = self.turn_until_stopped();
+        self.core().late_wakes.make();
         let pending = outcome.map_err(Raised::take);
         let ended = self.end_run(state);
         match pending {

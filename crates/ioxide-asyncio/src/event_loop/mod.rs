@@ -15,7 +15,7 @@
 //! | secure, modules | where TLS is asked for, asyncio's modules as asyncio's code sees them |
 //! | pipes | connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
-//! | executor, asyncgens | work in threads, asynchronous generators |
+//! | executor, worker_queue, asyncgens | work in threads, what workers have to do, asynchronous generators |
 //! | processes, children | starting child processes, noticing their end |
 //! | timed | what waits in the timers: handles, sleepers, deadlines |
 //! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
@@ -58,6 +58,7 @@ mod sock;
 mod timed;
 mod turn;
 mod watch;
+mod worker_queue;
 
 pub use watch::{Direction, Watcher};
 
@@ -65,6 +66,7 @@ use self::overrides::Overrides;
 use self::processes::Starts;
 use self::signals::SignalSockets;
 use self::watch::Watches;
+use self::worker_queue::LateWakes;
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::Receiver;
 use ioxide_cpython::object::Detached;
@@ -140,6 +142,7 @@ pub struct LoopCore {
     /// Transports with bytes to send before the next wait.
     unflushed: RefCell<VecDeque<Object>>,
     task_factory: Slot,
+    late_wakes: LateWakes,
     signal_sockets: SignalSockets,
     starts: Starts,
 }
@@ -283,6 +286,7 @@ impl EventLoop {
             read_buffer: RefCell::new(ReadBuffer::default()),
             unflushed: RefCell::new(VecDeque::new()),
             task_factory: Slot::empty(),
+            late_wakes: LateWakes::default(),
             signal_sockets: SignalSockets::none(),
             starts: Starts::default(),
         })?;

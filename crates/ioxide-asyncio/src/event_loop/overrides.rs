@@ -22,6 +22,7 @@ pub struct Overrides {
     pub create_task: bool,
     pub create_future: bool,
     pub call_later: bool,
+    pub run_in_executor: bool,
 }
 
 /// No class has this version.
@@ -43,6 +44,7 @@ pub fn initialize(class: &Any) -> Result<()> {
         own(&names.create_task)?,
         own(&names.create_future)?,
         own(&names.call_later)?,
+        own(&names.run_in_executor)?,
     ]);
     Ok(())
 }
@@ -90,6 +92,7 @@ impl EventLoop {
                 create_task: true,
                 create_future: true,
                 call_later: true,
+                run_in_executor: true,
             };
             self.core().overrides.set(all);
             self.refresh_fast();
@@ -112,6 +115,7 @@ impl EventLoop {
             create_task: overridden(5)?,
             create_future: overridden(6)?,
             call_later: overridden(7)?,
+            run_in_executor: overridden(8)?,
         });
         self.core().seen_class.set(match class_version(self) {
             // Python gives out no more versions to this class: it is looked at every time.

@@ -72,6 +72,7 @@ impl EventLoop {
     pub fn wake(&self) -> Result<()> {
         let wakes = self.core().wakes.borrow().clone();
         match wakes {
+            Some(wakes) if super::worker_queue::put_off(&wakes) => Ok(()),
             Some(wakes) => wakes.wake().map_err(|error| ioxide_cpython::exception::raise_os_error(&error)),
             None => Ok(()),
         }
@@ -206,6 +207,12 @@ impl EventLoop {
     #[inline]
     pub fn has_own_create_future(&self) -> bool {
         !self.overrides().create_future
+    }
+
+    /// Whether nobody has replaced `run_in_executor`.
+    #[inline]
+    pub fn has_own_executor(&self) -> bool {
+        !self.overrides().run_in_executor
     }
 
     /// Whether nobody has replaced `call_at`.

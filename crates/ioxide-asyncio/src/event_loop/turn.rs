@@ -10,6 +10,7 @@
 
 use super::timed::{self, Timed};
 use super::watch::{Direction, WAKES_KEY};
+use super::worker_queue::wake_workers;
 use super::{EventLoop, Ready, Watcher};
 use crate::handles::{Handle, TimerHandle};
 use crate::tasks::{self, DoneCallback, Task};
@@ -50,6 +51,9 @@ impl EventLoop {
             self.receive_from_threads();
         }
         let has_ready = !core.ready.borrow().is_empty() || core.stopping.get();
+        if has_ready {
+            core.late_wakes.make();
+        }
         if has_ready && !self.is_time_to_look() {
             return Ok(());
         }
@@ -97,8 +101,17 @@ impl EventLoop {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         };
         let count = match timeout {
-            Some(Duration::ZERO) => poller.wait(timeout),
-            _ => without_gil(|| poller.wait(timeout)),
+            Some(Duration::ZERO) => {
+                core.late_wakes.make();
+                poller.wait(timeout)
+            }
+            _ => {
+                let workers = core.late_wakes.take();
+                without_gil(|| {
+                    wake_workers(workers);
+                    poller.wait(timeout)
+                })
+            }
         };
         core.polled_at.set(match core.watches.is_watching() && !core.polls_every_turn {
             true => MonotonicTime::now(),
@@ -213,6 +226,7 @@ impl EventLoop {
         for _ in 0..count {
             let item = core.ready.borrow_mut().pop();
             let Some(item) = item else { break };
+            core.late_wakes.make();
             if core.debug.get() {
                 self.run_in_debug_mode(item)?;
             } else {

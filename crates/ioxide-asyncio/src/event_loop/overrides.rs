@@ -28,7 +28,7 @@ pub struct Overrides {
 /// No class has this version.
 pub const NO_CLASS_SEEN: u32 = u32::MAX;
 
-static OWN: Once<[(&'static Any, Object); 8]> = Once::new();
+static OWN: Once<[(&'static Any, Object); 9]> = Once::new();
 
 /// Notes what the class's own methods are.
 pub fn initialize(class: &Any) -> Result<()> {

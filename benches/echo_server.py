@@ -1,6 +1,6 @@
-"""The echo servers that echo.py and memory.py measure: one loop, one way of writing the server, one process.
+"""The echo servers that echo.py, udp.py and memory.py measure: one loop, one way of writing the server, one process.
 
-usage: echo_server.py LOOP KIND (tcp | unix PATH)       prints "listening PORT" and serves until it is killed
+usage: echo_server.py LOOP KIND (tcp | udp | unix PATH)       prints "listening PORT" and serves until it is killed
 
 What is measured about them belongs to the scripts that start them.
 
@@ -57,6 +57,14 @@ class BufferedEcho(asyncio.BufferedProtocol):
         self.transport.resume_reading()
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
 async def echo_streams(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while data := await reader.read(CHUNK):
@@ -102,6 +110,8 @@ async def echo_sock(connection: socket.socket) -> None:
 
 def listen(address: list[str]) -> socket.socket:
     """Listens before any loop has the socket, so the same way for all of them, and announces the port."""
+    if address[0] == "udp":
+        return bind()
     listener = socket.socket(socket.AF_INET if address[0] == "tcp" else socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind((HOST, 0) if address[0] == "tcp" else address[1])
     listener.listen(BACKLOG)
@@ -109,6 +119,14 @@ def listen(address: list[str]) -> socket.socket:
     port = listener.getsockname()[1] if address[0] == "tcp" else 0
     print(f"listening {port}", flush=True)
     return listener
+
+
+def bind() -> socket.socket:
+    """As listen(), for datagrams."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind((HOST, 0))
+    print(f"listening {bound.getsockname()[1]}", flush=True)
+    return bound
 
 
 async def forever() -> None:
@@ -138,6 +156,19 @@ def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[soc
     return serve
 
 
+async def serve_datagrams(bound: socket.socket) -> None:
+    await asyncio.get_running_loop().create_datagram_endpoint(DatagramEcho, sock=bound)
+    await forever()
+
+
+async def echo_datagrams(bound: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    bound.setblocking(False)
+    while True:
+        data, address = await loop.sock_recvfrom(bound, CHUNK)
+        await loop.sock_sendto(bound, data, address)
+
+
 def serve_streams(echo: Callable[..., Awaitable[None]]) -> Callable[[socket.socket], Awaitable[None]]:
     async def serve(listener: socket.socket) -> None:
         start = asyncio.start_server if listener.family == socket.AF_INET else asyncio.start_unix_server
@@ -161,7 +192,14 @@ STREAM_KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
 }
 
 
+DATAGRAM_KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
+    "datagrams": serve_datagrams,
+    "sock_recvfrom/sock_sendto": echo_datagrams,
+}
+
+
 async def main(kind: str, address: list[str]) -> None:
+    await (DATAGRAM_KINDS if address[0] == "udp" else KINDS)[kind](listen(address))
     await (KINDS | STREAM_KINDS)[kind](listen(address))
 
 

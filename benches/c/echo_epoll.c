@@ -1,10 +1,11 @@
 /* The limit for echo.py: an echo server that does nothing but the system calls that one thread and epoll need.
  *
- * usage: echo_epoll tcp | unix PATH      prints "listening PORT" (0 for unix) and serves until it is killed
+ * usage: echo_epoll tcp | udp | unix PATH      prints "listening PORT" (0 for unix) and serves until it is killed
  *
  * What it leaves out on purpose: timeouts, limits, logging. Invariants:
  *  1. One recv and one send per message that fits the socket's buffers; EPOLLOUT is asked for only after a short send.
- *  2. While a connection has unsent bytes it is not read from, so what is pending never exceeds one buffer.
+ *  2. Datagrams: one recvfrom and one sendto each, until nothing waits; then one epoll_wait.
+ *  3. While a connection has unsent bytes it is not read from, so what is pending never exceeds one buffer.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,6 +48,34 @@ static int listen_tcp(int *port)
         fail("getsockname");
     *port = ntohs(address.sin_port);
     return listener;
+}
+
+static int bind_udp(int *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (descriptor < 0 || bind(descriptor, (struct sockaddr *)&address, length))
+        fail("bind");
+    if (getsockname(descriptor, (struct sockaddr *)&address, &length))
+        fail("getsockname");
+    *port = ntohs(address.sin_port);
+    return descriptor;
+}
+
+static void echo_datagrams(int descriptor)
+{
+    for (;;) {
+        struct sockaddr_in sender;
+        socklen_t length = sizeof sender;
+        ssize_t received = recvfrom(descriptor, buffer, BUFFER, 0, (struct sockaddr *)&sender, &length);
+        if (received < 0 && errno == EAGAIN)
+            return;
+        if (received < 0)
+            fail("recvfrom");
+        if (sendto(descriptor, buffer, received, MSG_NOSIGNAL, (struct sockaddr *)&sender, length) < 0)
+            fail("sendto");
+    }
 }
 
 static int listen_unix(const char *path)
@@ -144,12 +173,12 @@ static void flush(struct connection *connection)
 
 int main(int count, char **arguments)
 {
-    int is_tcp = count == 2 && !strcmp(arguments[1], "tcp"), port = 0;
-    if (!is_tcp && !(count == 3 && !strcmp(arguments[1], "unix"))) {
-        fprintf(stderr, "usage: echo_epoll tcp | unix PATH\n");
+    int is_tcp = count == 2 && !strcmp(arguments[1], "tcp"), is_udp = count == 2 && !strcmp(arguments[1], "udp"), port = 0;
+    if (!is_tcp && !is_udp && !(count == 3 && !strcmp(arguments[1], "unix"))) {
+        fprintf(stderr, "usage: echo_epoll tcp | udp | unix PATH\n");
         return 2;
     }
-    int listener = is_tcp ? listen_tcp(&port) : listen_unix(arguments[2]);
+    int listener = is_tcp ? listen_tcp(&port) : is_udp ? bind_udp(&port) : listen_unix(arguments[2]);
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (poller < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event))
@@ -163,7 +192,9 @@ int main(int count, char **arguments)
             fail("epoll_wait");
         for (int index = 0; index < ready; index++) {
             struct connection *connection = events[index].data.ptr;
-            if (!connection)
+            if (!connection && is_udp)
+                echo_datagrams(listener);
+            else if (!connection)
                 accept_all(listener, is_tcp);
             else if (connection->pending)
                 flush(connection);

@@ -49,6 +49,38 @@ pub fn from_python(socket: &Any, address: &Any) -> Result<Option<SocketAddress>>
     }
 }
 
+/// The kernel's form of an address that is written out in full, of a kind nobody has overridden anything of; `None` for
+/// all others, which the socket module reads. Fails never, runs no Python.
+pub fn literal(family: i32, address: &Any) -> Option<SocketAddress> {
+    if !matches!(family, libc::AF_INET | libc::AF_INET6) || !address.is_tuple() {
+        return None;
+    }
+    let number = |value: &Any| value.is_exact_integer().then(|| quietly(value.to_i64())).flatten();
+    let (host, port, rest) = match *address.tuple_items() {
+        [host, port] => (host, port, None),
+        [host, port, flow_info, scope_id] if family == libc::AF_INET6 => {
+            (host, port, Some((number(flow_info)?, number(scope_id)?)))
+        }
+        _ => return None,
+    };
+    let port = u16::try_from(number(port)?).ok()?;
+    let host = if host.is_string() { quietly(host.to_text())? } else { return None };
+    match (family, parse_literal(host.as_str().as_bytes())?) {
+        (libc::AF_INET, LiteralAddress::Ipv4(address)) => Some(SocketAddress::ipv4(address, port)),
+        (libc::AF_INET6, LiteralAddress::Ipv6 { address, zone: None }) => {
+            let (flow_info, scope_id) = rest.unwrap_or((0, 0));
+            // The socket module refuses a flow label of more than 20 bits.
+            let flow_info = u32::try_from(flow_info).ok().filter(|flow_info| *flow_info <= 0xf_ffff)?;
+            Some(SocketAddress::ipv6(address, port, flow_info, u32::try_from(scope_id).ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn quietly<T>(outcome: Result<T>) -> Option<T> {
+    outcome.map_err(|raised| drop(raised.take())).ok()
+}
+
 fn internet_address(family: i32, address: &Any) -> Result<Option<SocketAddress>> {
     // asyncio unpacks `address[:2]`, so that a list will do.
     let sliced = match address.is_tuple() {

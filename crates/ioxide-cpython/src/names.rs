@@ -35,6 +35,7 @@ names! {
     _drain_helper, feed_data, feed_eof, _get_close_waiter, set_transport, writelines, write_eof,
     is_running, _iterating, join, listen, _log_subprocess, _loop, low, lower, _make_read_pipe_transport,
     _make_socket_transport, _make_ssl_transport, _make_subprocess_transport, _make_write_pipe_transport,
+    datagram_received, error_received, _make_datagram_transport,
     max_workers, message, __module__, msg, name, pause_writing, peername, pipe, pop, _process_exited, proto,
     protocol, remove_done_callback, remove_signal_handler, result, resume_writing, _run, run,
     run_in_executor, _sendfile_compatible, sendto, server, server_hostname, server_side, set_exception,

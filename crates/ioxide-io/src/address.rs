@@ -55,7 +55,7 @@ pub enum AddressKind<'a> {
 
 impl SocketAddress {
     /// No address at all, with room for one.
-    fn absent() -> Self {
+    pub(crate) fn absent() -> Self {
         // SAFETY: `sockaddr_storage` is made of integers, for which zero is a value.
         Self { storage: unsafe { std::mem::zeroed() }, length: 0 }
     }
@@ -162,6 +162,21 @@ impl SocketAddress {
     #[inline]
     pub fn as_raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
         (ptr::from_ref(&self.storage).cast(), self.length)
+    }
+
+    /// Pointer and capacity for a system call that writes an address; `set_length` notes what it wrote.
+    #[inline]
+    pub(crate) fn as_raw_mut(&mut self) -> (*mut libc::sockaddr, libc::socklen_t) {
+        let capacity = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        // A1: what a longer address has left would lie beyond the new one.
+        *self = Self::absent();
+        (ptr::from_mut(&mut self.storage).cast(), capacity)
+    }
+
+    #[inline]
+    pub(crate) fn set_length(&mut self, length: libc::socklen_t) {
+        // A1: the kernel reports the length it would have liked.
+        self.length = length.min(size_of::<libc::sockaddr_storage>() as libc::socklen_t);
     }
 
     /// The bytes of the `sockaddr`.

@@ -6,7 +6,7 @@
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`file`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
 //! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
-//! end of a child process; [`search`] finds bytes in bytes.
+//! end of a child process; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call.
 //!
 //! Invariants:
 //! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any.
@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod address;
+pub mod datagrams;
 pub mod file;
 pub mod pipe;
 pub mod process;
@@ -30,6 +31,7 @@ pub mod write_queue;
 mod random;
 
 pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
+pub use datagrams::DatagramBatch;
 pub use pipe::{FileKind, PipeRef};
 pub use process::{open_process, reap};
 pub use read_buffer::ReadBuffer;

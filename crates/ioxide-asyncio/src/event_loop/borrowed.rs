@@ -10,11 +10,7 @@ use ioxide_cpython::value::{dict, float};
 use ioxide_cpython::{Any, Result, boolean, imports, names, none};
 
 /// Methods of `asyncio.unix_events._UnixSelectorEventLoop` and its bases. Which of them exist depends on the version.
-const METHODS: &[&str] = &[
-    // TLS, datagrams, files sent whole.
-    "create_datagram_endpoint",
-    "_make_datagram_transport",
-];
+const METHODS: &[&str] = &[];
 
 /// Puts asyncio's functions into the class.
 pub fn borrow_methods(class: &Any) -> Result<()> {

@@ -14,7 +14,7 @@ pub fn definition() -> ShellDefinition {
     methods.extend(crate::sslproto::loop_methods());
     methods.extend(sockets());
     methods.extend(services());
-    methods.extend(pipes());
+    methods.extend(endpoints());
     methods.extend(super::connection_methods::definitions());
     ShellDefinition {
         name: c"EventLoop",
@@ -320,7 +320,7 @@ fn exceptions_and_signals() -> Vec<ioxide_cpython::methods::Definition> {
     ]
 }
 
-fn pipes() -> Vec<ioxide_cpython::methods::Definition> {
+fn endpoints() -> Vec<ioxide_cpython::methods::Definition> {
     vec![
         documented(
             coroutine_method(c"connect_read_pipe", EventLoop::connect_read_pipe),
@@ -334,6 +334,14 @@ fn pipes() -> Vec<ioxide_cpython::methods::Definition> {
               Writes to a pipe, FIFO, socket or character device, which the transport closes. \
               ValueError for other files.",
         ),
+        documented(
+            coroutine_method(c"create_datagram_endpoint", EventLoop::create_datagram_endpoint),
+            c"create_datagram_endpoint($self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, \
+              proto=0, flags=0, reuse_port=None, allow_broadcast=None, sock=None)\n--\n\n\
+              Opens a socket of datagrams. ValueError and TypeError for addresses and options that do not fit, \
+              OSError as the kernel says.",
+        ),
+        method(c"_make_datagram_transport", crate::transports::make_datagram_transport),
         method(c"_make_read_pipe_transport", crate::transports::make_read_pipe_transport),
         method(c"_make_write_pipe_transport", crate::transports::make_write_pipe_transport),
     ]

@@ -13,7 +13,7 @@
 //! | serve, serve_unix, accept | listening sockets and the connections they bring |
 //! | sendfile, sendfile_kernel, sendfile_pieces | files sent whole |
 //! | secure, modules | where TLS is asked for, asyncio's modules as asyncio's code sees them |
-//! | pipes | connect_read_pipe, connect_write_pipe |
+//! | datagram, pipes | create_datagram_endpoint, connect_read_pipe, connect_write_pipe |
 //! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, worker_queue, asyncgens | work in threads, what workers have to do, asynchronous generators |
 //! | processes, children | starting child processes, noticing their end |
@@ -34,6 +34,7 @@ mod borrowed;
 mod children;
 mod connect;
 mod connection_methods;
+mod datagram;
 mod debug;
 mod dns;
 mod executor;
@@ -72,7 +73,7 @@ use ioxide_cpython::methods::Receiver;
 use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, allocate, head};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, imports, names};
-use ioxide_io::ReadBuffer;
+use ioxide_io::{DatagramBatch, ReadBuffer};
 use ioxide_reactor::{Inbox, MonotonicTime, Poller, ReadyQueue, Registrar, Timers, Wakes};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -139,6 +140,9 @@ pub struct LoopCore {
     in_task: Cell<bool>,
     polls_every_turn: bool,
     read_buffer: RefCell<ReadBuffer>,
+    datagram_batch: RefCell<DatagramBatch>,
+    /// Counts the turns, from one.
+    turn: Cell<u64>,
     /// Transports with bytes to send before the next wait.
     unflushed: RefCell<VecDeque<Object>>,
     task_factory: Slot,
@@ -192,6 +196,7 @@ pub fn initialize() -> Result<()> {
     borrowed::borrow_methods(class.class().as_any())?;
     EVENT_LOOP.set(class);
     accept::initialize()?;
+    datagram::initialize()?;
     schedule::initialize()?;
     executor::initialize()?;
     processes::initialize();
@@ -284,6 +289,8 @@ impl EventLoop {
             in_task: Cell::new(false),
             polls_every_turn,
             read_buffer: RefCell::new(ReadBuffer::default()),
+            datagram_batch: RefCell::new(DatagramBatch::default()),
+            turn: Cell::new(0),
             unflushed: RefCell::new(VecDeque::new()),
             task_factory: Slot::empty(),
             late_wakes: LateWakes::default(),
@@ -362,6 +369,16 @@ impl EventLoop {
     /// The loop's scratch buffer for reading; whoever borrows it gives it back before Python runs (E1).
     pub fn read_buffer(&self) -> &RefCell<ReadBuffer> {
         &self.core().read_buffer
+    }
+
+    /// Where the loop receives datagrams; whoever takes it gives it back.
+    pub fn datagram_batch(&self) -> &RefCell<DatagramBatch> {
+        &self.core().datagram_batch
+    }
+
+    /// The number of the current turn.
+    pub fn turn(&self) -> u64 {
+        self.core().turn.get()
     }
 
     /// Whether the calling thread runs the loop now.

@@ -223,6 +223,7 @@ impl EventLoop {
     fn run_ready(&self) -> Result<()> {
         let core = self.core();
         let count = core.ready.borrow().len();
+        core.turn.set(core.turn.get() + 1);
         for _ in 0..count {
             let item = core.ready.borrow_mut().pop();
             let Some(item) = item else { break };

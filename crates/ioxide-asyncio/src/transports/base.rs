@@ -10,8 +10,9 @@ use crate::handles::Handle;
 use ioxide_cpython::context::copy_current;
 use ioxide_cpython::exception::type_name;
 use ioxide_cpython::value::{dict, text, tuple};
-use ioxide_cpython::{Any, Object, Raised, Result, Slot, imports, names};
+use ioxide_cpython::{Any, Builtin, Object, Raised, Result, Slot, builtin, imports, names, none_object};
 use std::ops::Deref;
+use std::os::fd::RawFd;
 
 /// The loop of a transport, held.
 pub(super) struct HeldLoop(Object);
@@ -25,6 +26,16 @@ impl Deref for HeldLoop {
             None => unreachable!("opening puts ioxide's loops into the field, and nothing else (B1)"),
         }
     }
+}
+
+/// What the repr of a transport over a socket tells.
+pub(super) struct Shown {
+    pub is_closed: bool,
+    pub is_closing: bool,
+    pub fd: RawFd,
+    pub is_watching_reads: bool,
+    pub is_watching_writes: bool,
+    pub pending_bytes: usize,
 }
 
 /// The Rust side of a shell class: the object, its core, and what a method of Python's receives.
@@ -116,6 +127,44 @@ pub(super) trait BaseTransport: Deref<Target = Any> {
         self.protocol_slot().get_or_none()
     }
 
+    /// `get_extra_info` of the base class reads `_extra`, the creator's dictionary if there is one.
+    fn set_socket_extra(&self, socket: &Any, extra: Option<&Any>) -> Result<Object> {
+        let extra = match extra {
+            Some(extra) => extra.to_object(),
+            None => dict()?,
+        };
+        self.set_attribute(&names()._extra, &extra)?;
+        extra.dict_set(&names().socket, &*imports().TransportSocket.call1(socket)?)?;
+        extra.dict_set(&names().sockname, &*unless_os_error(socket.call_method0(&names().getsockname))?)?;
+        if extra.dict_get(&names().peername)?.is_none() {
+            extra
+                .dict_set(&names().peername, &*unless_os_error(socket.call_method0(&names().getpeername))?)?;
+        }
+        Ok(extra)
+    }
+
+    /// The repr of a transport over a socket.
+    fn shown_socket(&self, state: &Shown) -> String {
+        let mut shown = format!("<{}", type_name(self));
+        if state.is_closed {
+            shown.push_str(" closed");
+        } else if state.is_closing {
+            shown.push_str(" closing");
+        }
+        shown.push_str(&format!(" fd={}", state.fd));
+        if self.event_loop().is_some_and(|event_loop| !event_loop.is_closed()) {
+            let polling = |is_watching: bool| if is_watching { "polling" } else { "idle" };
+            shown.push_str(&format!(
+                " read={} write=<{}, bufsize={}>",
+                polling(state.is_watching_reads),
+                polling(state.is_watching_writes),
+                state.pending_bytes,
+            ));
+        }
+        shown.push('>');
+        shown
+    }
+
     /// The context in which a watched descriptor's callbacks run: as asyncio's reader and writer handles take it.
     fn callback_context(&self) -> Result<Object> {
         match self.given_context() {
@@ -194,5 +243,16 @@ pub(super) trait BaseTransport: Deref<Target = Any> {
         let keywords = tuple(&[&names().exc_info])?;
         let arguments = [&*text("%r: %s")?, self, &*text(message)?, exception];
         imports().logger.call_method_keywords(&names().debug, &arguments, &keywords).map(drop)
+    }
+}
+
+/// None where the kernel has no such name.
+fn unless_os_error(name: Result<Object>) -> Result<Object> {
+    match name {
+        Err(raised) if raised.matches(builtin(Builtin::OSError)) => {
+            drop(raised.take());
+            Ok(none_object())
+        }
+        name => name,
     }
 }

@@ -5,21 +5,25 @@
 //! | base | what all of them have |
 //! | flow_control | limits of the write buffer, pausing and resuming the protocol |
 //! | stream/ | the transport of a connected stream socket |
+//! | datagram/ | the transport of a socket of datagrams |
 //! | pipe/ | the transports of the two ends of a pipe |
 //!
-//! Datagram and process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
+//! Process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
 
 mod base;
+mod datagram;
 mod flow_control;
 mod pipe;
 mod stream;
 
+pub use datagram::make_datagram_transport;
 pub use flow_control::Limit;
 pub use pipe::{make_read_pipe_transport, make_write_pipe_transport};
 pub use stream::{
     NativeReceiver, Parts, SocketTransport, make_socket_transport, open_transport, receiver_of,
 };
 
+use self::datagram::DatagramTransport;
 use self::pipe::{ReadPipeTransport, WritePipeTransport};
 use crate::event_loop::{Direction, EventLoop};
 use ioxide_cpython::value::integer;
@@ -29,6 +33,7 @@ use std::os::fd::RawFd;
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
     stream::initialize()?;
+    datagram::initialize()?;
     pipe::initialize()
 }
 
@@ -36,6 +41,8 @@ pub fn initialize() -> Result<()> {
 /// Fails: KeyboardInterrupt, SystemExit; other exceptions go to the loop's exception handler.
 pub fn on_ready(transport: &Object, direction: Direction) -> Result<()> {
     if let Some(transport) = SocketTransport::from_any(transport) {
+        transport.on_ready(direction)
+    } else if let Some(transport) = DatagramTransport::from_any(transport) {
         transport.on_ready(direction)
     } else if let Some(transport) = ReadPipeTransport::from_any(transport) {
         transport.on_ready()

@@ -1,10 +1,9 @@
 //! What Python sees of a transport: its methods, the attributes that asyncio's own Python code reads, its repr.
 
-use super::super::base::BaseTransport;
+use super::super::base::{BaseTransport, Shown};
 use super::super::flow_control::{self, FlowControlled, assigned};
 use super::{Phase, Reading, SocketTransport, WriteEnd, writing};
 use ioxide_cpython::call::import;
-use ioxide_cpython::exception::type_name;
 use ioxide_cpython::methods::{
     Arguments, Definition, attribute, documented, getter, method, method0, method1,
 };
@@ -111,23 +110,13 @@ impl SocketTransport {
     /// `repr(transport)`, with what asyncio's shows.
     fn show(&self) -> Result<Object> {
         let core = self.core();
-        let mut shown = format!("<{}", type_name(self));
-        if core.socket.is_empty() {
-            shown.push_str(" closed");
-        } else if core.is_closing() {
-            shown.push_str(" closing");
-        }
-        shown.push_str(&format!(" fd={}", core.fd.get()));
-        if self.event_loop().is_some_and(|event_loop| !event_loop.is_closed()) {
-            let polling = |watching: bool| if watching { "polling" } else { "idle" };
-            shown.push_str(&format!(
-                " read={} write=<{}, bufsize={}>",
-                polling(core.reading.get() == Reading::Watching),
-                polling(core.is_watching_writes()),
-                self.pending_bytes(),
-            ));
-        }
-        shown.push('>');
-        text(&shown)
+        text(&self.shown_socket(&Shown {
+            is_closed: core.socket.is_empty(),
+            is_closing: core.is_closing(),
+            fd: core.fd.get(),
+            is_watching_reads: core.reading.get() == Reading::Watching,
+            is_watching_writes: core.is_watching_writes(),
+            pending_bytes: self.pending_bytes(),
+        }))
     }
 }

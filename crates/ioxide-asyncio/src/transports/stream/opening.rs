@@ -8,8 +8,8 @@ use crate::event_loop::EventLoop;
 use ioxide_cpython::exception::{self, raise_os_error};
 use ioxide_cpython::methods::{Arguments, Signature, given};
 use ioxide_cpython::types::allocate;
-use ioxide_cpython::value::{dict, integer};
-use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, imports, names, none, none_object};
+use ioxide_cpython::value::integer;
+use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
 use ioxide_io::SocketRef;
 
 /// What a transport is made of.
@@ -58,7 +58,7 @@ impl SocketTransport {
         let core = self.core();
         core.event_loop.set(event_loop.to_object());
         drop(core.given_context.replace(parts.context.map(Any::to_object)));
-        self.set_extra(parts)?;
+        self.set_socket_extra(parts.socket, parts.extra)?;
         let fd = parts.socket.call_method0(&names().fileno)?.to_i32()?;
         core.socket.set(parts.socket.to_object());
         core.fd.set(fd);
@@ -101,25 +101,6 @@ impl SocketTransport {
         }
     }
 
-    /// `get_extra_info` of the base class reads `_extra`, the caller's dictionary if there is one.
-    fn set_extra(&self, parts: &Parts<'_>) -> Result<()> {
-        let extra = match parts.extra {
-            Some(extra) => extra.to_object(),
-            None => dict()?,
-        };
-        self.set_attribute(&names()._extra, &extra)?;
-        extra.dict_set(&names().socket, &*imports().TransportSocket.call1(parts.socket)?)?;
-        extra.dict_set(
-            &names().sockname,
-            &*unless_os_error(parts.socket.call_method0(&names().getsockname))?,
-        )?;
-        if extra.dict_get(&names().peername)?.is_none() {
-            let peername = unless_os_error(parts.socket.call_method0(&names().getpeername))?;
-            extra.dict_set(&names().peername, &peername)?;
-        }
-        Ok(())
-    }
-
     /// `transport.set_protocol(protocol)`
     pub(super) fn set_protocol(&self, protocol: &Any) -> Result<()> {
         let core = self.core();
@@ -133,17 +114,6 @@ impl SocketTransport {
         core.delivery.set(delivery);
         core.protocol.set(protocol.to_object());
         Ok(())
-    }
-}
-
-/// None where the kernel has no such name.
-fn unless_os_error(name: Result<Object>) -> Result<Object> {
-    match name {
-        Err(raised) if raised.matches(builtin(Builtin::OSError)) => {
-            drop(raised.take());
-            Ok(none_object())
-        }
-        name => name,
     }
 }
 

@@ -132,7 +132,19 @@ def line(runs: Runs, kind: str, name: str, goals: dict[str, float]) -> list[str]
 
 
 def show(runs: Runs, goals: dict[str, float]) -> None:
-    header = ["server", "requests/s", "CPU ns/request", "× C", "goal", "p50 µs", "p99 µs", "p99.9 µs", "threads", "busy", "client busy"]
+    header = [
+        "server",
+        "requests/s",
+        "CPU ns/request",
+        "× C",
+        "goal",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "threads",
+        "busy",
+        "client busy",
+    ]
     print("Medians of the rounds; CPU: minimum · median ±spread; × C: median of the rounds' ratios\n")
     print(report.table(header, [line(runs, kind, name, goals) for kind in runs for name in runs[kind]]))
 
@@ -162,7 +174,9 @@ def run(options: argparse.Namespace, all_kinds: Iterable[str], promised: tuple[i
     has_goals = (options.connections, options.size) == promised
     goals = GOALS[options.family] if has_goals else {}
     if options.check and not (has_goals and loops.SUBJECT in names):
-        raise SystemExit(f"--check needs {loops.SUBJECT}, {promised[0]} connections and {promised[1]} bytes: the goals hold for these")
+        raise SystemExit(
+            f"--check needs {loops.SUBJECT}, {promised[0]} connections and {promised[1]} bytes: the goals hold for these"
+        )
     os.sched_setaffinity(0, {machine.CLIENT_CORE})
     versions = {name: loops.version(name) for name in names}
     title = f"{options.family} echo, {options.connections} connections, {options.size} bytes"
@@ -171,7 +185,9 @@ def run(options: argparse.Namespace, all_kinds: Iterable[str], promised: tuple[i
     show(runs, goals)
     for where, reason in failures.items():
         print(f"failed: {where}: {reason}")
-    report.write_json(options.json, {"claim": title, "loops": versions, "rounds": options.rounds, "runs": runs, "failures": failures})
+    report.write_json(
+        options.json, {"claim": title, "loops": versions, "rounds": options.rounds, "runs": runs, "failures": failures}
+    )
     ratios = {kind: ratio_to_limit(runs, kind, loops.SUBJECT) for kind in goals if kind in kinds} if options.check else {}
     behind = [kind for kind, ratio in ratios.items() if ratio is None or ratio > goals[kind]]
     if behind:

@@ -206,10 +206,11 @@ def is_listening(port: int) -> bool:
 
 
 class Addresses(NamedTuple):
-    """A server's two ways in, as URLs."""
+    """A server's ways in, as URLs."""
 
     tcp: str
     unix: str
+    tls: str = ""
 
 
 @pytest.fixture(scope="session")
@@ -250,6 +251,20 @@ def unprivileged_user() -> str | None:
     missing("a user other than root, to run PostgreSQL,")
 
 
+def make_certificate(folder: str) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        missing("openssl")
+    certificate, key = f"{folder}/server.crt", f"{folder}/server.key"
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [openssl, "req", *kind, *names, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    os.chmod(key, 0o600)
+    return certificate, key
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Addresses]:
     """A PostgreSQL cluster of the session's own, as an unprivileged user."""
@@ -257,16 +272,19 @@ def postgres_server() -> Iterator[Addresses]:
     with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as folder, open(f"{folder}/log", "wb") as log:
         data, port = f"{folder}/data", free_port()
         os.mkdir(data, 0o700)
+        certificate, key = make_certificate(folder)
         if user is not None:
-            shutil.chown(folder, user)
-            shutil.chown(data, user)
+            for path in (folder, data, certificate, key):
+                shutil.chown(path, user)
         make = [initdb, "--pgdata", data, "--username", "postgres", "--auth", "trust", "--no-sync", "--no-locale"]
         done = subprocess.run(make, stdout=log, stderr=log, user=user, cwd=folder, check=False)
         assert done.returncode == 0, Path(log.name).read_text()
         command = [postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-F"]
+        command += ["-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}"]
         with subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder) as server, contextlib.ExitStack() as stack:
             # "Fast shutdown": whoever is still connected is thrown out.
             stack.callback(server.send_signal, signal.SIGINT)
             wait_until(lambda: is_listening(port), server, Path(log.name))
             tcp = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            yield Addresses(tcp, f"postgresql://postgres@/postgres?host={folder}&port={port}")
+            unix = f"postgresql://postgres@/postgres?host={folder}&port={port}"
+            yield Addresses(f"{tcp}?sslmode=disable", unix, f"{tcp}?sslmode=verify-full&sslrootcert={certificate}")

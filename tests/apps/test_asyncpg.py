@@ -1,4 +1,4 @@
-"""asyncpg against a real PostgreSQL, over TCP and over its Unix socket."""
+"""asyncpg against a real PostgreSQL, over TCP, over its Unix socket and over TLS."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 PACKAGES = ["asyncpg"]
 
 
-@pytest.mark.parametrize("family", ["tcp", "unix"])
-def test_asyncpg(family: str, postgres_server: tuple[str, str], same_on_both: Callable[..., list[str]]) -> None:
+@pytest.mark.parametrize("family", ["tcp", "unix", "tls"])
+def test_asyncpg(family: str, postgres_server: tuple[str, str, str], same_on_both: Callable[..., list[str]]) -> None:
     lines = same_on_both("postgres_queries.py", getattr(postgres_server, family))
     assert lines == [
+        f"encrypted {family == 'tls'}",
         "rows 1000",
         "row {'id': 7, 'name': 'item 7', 'price': Decimal('1.75')}",
         "cursor 499500",

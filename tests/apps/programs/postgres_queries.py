@@ -93,6 +93,7 @@ async def main() -> None:
     url = sys.argv[1]
     connection = await asyncpg.connect(url)
     try:
+        print("encrypted", await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()"))
         await queries(connection)
         await errors(connection)
         await copies(connection)

@@ -376,6 +376,16 @@ impl EventLoop {
         &self.core().datagram_batch
     }
 
+    /// Whether the next turn would begin with nothing to run, before it has looked at the kernel.
+    pub fn has_nothing_else_to_do(&self) -> bool {
+        let core = self.core();
+        !core.debug.get()
+            && !core.stopping.get()
+            && !core.polls_every_turn
+            && !core.inbox.is_pending()
+            && core.ready.borrow().is_empty()
+    }
+
     /// The number of the current turn.
     pub fn turn(&self) -> u64 {
         self.core().turn.get()

@@ -9,8 +9,8 @@
 //! Leaves to others: `create_datagram_endpoint` (`event_loop/datagram`), flow control (`flow_control`).
 //!
 //! Invariants:
-//! D1. The protocol is handed at most one datagram a turn of the loop, as by asyncio. What one receive has brought beyond
-//!     that waits in the transport as it would have waited in the kernel, and is dropped with the socket.
+//! D1. The protocol is handed at most one datagram a turn of the loop in which anything else runs, as by asyncio. What one
+//!     receive has brought beyond that waits in the transport as it would have in the kernel, and is dropped with the socket.
 //! D2. Datagrams go to the descriptor that the socket object has at the time, never to a remembered number.
 //! D3. `Lost` is entered once; whoever enters it schedules or makes the one call of connection_lost.
 //! D4. While datagrams wait in `received` and the transport is reading, the ready queue holds it.
@@ -228,6 +228,7 @@ impl DatagramTransport {
             Direction::Read => self.on_readable(),
             Direction::Write => self.on_writable(),
         });
+        self.queue_received();
         self.keep_in_loop(&event_loop, outcome, callback)
     }
 }

@@ -1,4 +1,4 @@
-//! The side of a transport that receives: several datagrams a system call, one datagram a turn (D1).
+//! The side of a transport that receives: several datagrams a system call, one datagram a turn that others can see (D1).
 
 use super::super::base::BaseTransport;
 use super::known_addresses::convert;
@@ -63,7 +63,7 @@ impl DatagramTransport {
     }
 
     /// Another datagram waits: its turn is the next one, as if the kernel had reported it (D4).
-    fn queue_received(&self) {
+    pub(super) fn queue_received(&self) {
         let core = self.core();
         if core.reading.get() != Reading::Watching || core.received.borrow().is_empty() {
             return;
@@ -73,26 +73,43 @@ impl DatagramTransport {
         }
     }
 
+    /// Hands over a datagram, and the ones that were received with it for as long as nothing else wants to run: then
+    /// the turns between them would be empty, and nobody can tell that there were none (D1).
     pub(super) fn on_readable(&self) -> Result<()> {
+        loop {
+            if !self.hand_over_one()? {
+                return Ok(());
+            }
+            let core = self.core();
+            if core.reading.get() != Reading::Watching || core.received.borrow().is_empty() {
+                return Ok(());
+            }
+            match self.event_loop() {
+                Some(event_loop) if event_loop.has_nothing_else_to_do() => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether there was one. What waits still is queued by the caller.
+    fn hand_over_one(&self) -> Result<bool> {
         let core = self.core();
         if core.is_lost() {
-            return Ok(());
+            return Ok(false);
         }
         let waiting = core.received.borrow_mut().pop_front();
         let received = match waiting {
             Some(received) => Ok(Some(received)),
             None => self.receive(),
         };
-        let outcome = match received {
-            Ok(None) => return Ok(()),
+        match received {
+            Ok(None) => Ok(false),
             Ok(Some(Received { data, sender, place })) => {
                 core.last_place.set(place);
-                self.get_protocol().call_method(&names().datagram_received, &[&*data, &*sender]).map(drop)
+                self.get_protocol().call_method(&names().datagram_received, &[&*data, &*sender]).map(|_| true)
             }
-            Err(raised) => self.on_receive_error(raised),
-        };
-        self.queue_received();
-        outcome
+            Err(raised) => self.on_receive_error(raised).map(|()| true),
+        }
     }
 
     /// Errors of the kernel are the protocol's to hear; every other one ends the transport.

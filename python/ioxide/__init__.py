@@ -15,6 +15,7 @@ P3. A native name is native here whether or not it stands in asyncio.
 from __future__ import annotations
 
 import asyncio as _asyncio
+from importlib import import_module as _import_module
 from typing import Any as _Any
 
 # Everything public in there is one of ioxide's names, and the stub says which they are.
@@ -43,7 +44,16 @@ __all__ += [_name for _names in _NATIVE.values() for _name in _names]
 __all__.sort()
 
 
+# Files are imported when somebody asks for them: a program that opens none starts sooner.
+_FILES = {"Path": "ioxide.path", "open": "ioxide.opening"}
+_FILE_MODULES = ("files", "fs", "tempfile")
+
+
 def __getattr__(name: str) -> _Any:
+    if name in _FILES:
+        return getattr(_import_module(_FILES[name]), name)
+    if name in _FILE_MODULES:
+        return _import_module(f"ioxide.{name}")
     if name == "EventLoopPolicy":
         from ioxide.policies import deprecated_policy
 
@@ -58,4 +68,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_asyncio.__all__})
+    return sorted({*globals(), *_asyncio.__all__, *_FILES, *_FILE_MODULES})

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod event_loop;
+mod files;
 mod futures;
 mod handles;
 mod locks;
@@ -39,6 +40,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
+    files::add_to(module)?;
     locks::add_to(module)?;
     queues::add_to(module)?;
     taskgroups::add_to(module)?;

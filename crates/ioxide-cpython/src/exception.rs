@@ -219,6 +219,20 @@ pub fn raise_os_error(error: &io::Error) -> Raised {
     }
 }
 
+/// Raises `OSError(errno, strerror, filename)`.
+#[cold]
+pub fn raise_os_error_with_path(error: &io::Error, path: &Any) -> Raised {
+    let number = error.raw_os_error().unwrap_or(libc::EIO);
+    let built = (|| {
+        let (number, message) = (crate::value::integer(i64::from(number))?, strerror(number)?);
+        builtin(Builtin::OSError).call(&[&*number, &*message, path])
+    })();
+    match built {
+        Ok(instance) => Raised::exception(instance),
+        Err(raised) => raised,
+    }
+}
+
 /// `warnings.warn(message, category, source=source)`. Fails: when a filter turns the warning into an error.
 pub fn warn_resource(message: &str, source: &Any) -> Result<()> {
     let arguments = [&*text(message)?, builtin(Builtin::ResourceWarning), source];

@@ -1,39 +1,347 @@
-//! Files sent whole: from the page cache to a socket, without a copy of ours.
+//! Every system call on a file: what the page cache can answer at once, and the calls that block.
 //!
-//! Descriptors are borrowed. Passing a number that is not an open file is safe: the kernel answers `EBADF`.
+//! `*_now` never wait for a disk: their answer may be [`Now::WouldBlock`], or [`Now::Unsupported`] where the file system
+//! cannot tell. The others block and belong on a thread of the pool.
+//!
+//! Invariants:
+//! F1. A descriptor is borrowed for the length of a call; its owner keeps it open meanwhile.
+//! F2. Interrupted calls are repeated, except `open`: a FIFO's open is left to the caller, who may have signals to handle.
 
-use crate::socket::SocketRef;
-use crate::sys::{check, transfer};
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// The most that one call sends: the kernel stops there by itself.
-const MOST: usize = 0x7fff_f000;
+use crate::sys::transfer;
 
-/// Sends at most `count` bytes of the file from `offset` on; returns how many, zero at its end. The file's own position
-/// stays. May wait for a disk.
-///
-/// Fails with `WouldBlock` when the socket takes none, `EINVAL` or `ENOSYS` for files that have no pages.
-pub fn send_file(socket: SocketRef, file: RawFd, offset: i64, count: usize) -> io::Result<usize> {
-    let mut position = offset;
-    // SAFETY: the kernel reads and writes the one offset; it is a local.
-    transfer(|| unsafe { libc::sendfile(socket.as_raw_fd(), file, &mut position, count.min(MOST)) })
+/// An answer that did not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Now<T> {
+    Done(T),
+    /// It would have to wait for the disk.
+    WouldBlock,
+    /// The file system or the kernel cannot answer without waiting, or does not say.
+    Unsupported,
 }
 
-/// The size of a file in bytes; zero for what has none.
-pub fn file_size(file: RawFd) -> io::Result<u64> {
-    // SAFETY: `stat` is made of integers, for which zero is a value; the kernel fills it.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    check(unsafe { libc::fstat(file, &mut status) })?;
-    Ok(u64::try_from(status.st_size).unwrap_or(0))
+/// A file whose descriptor belongs to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRef(RawFd);
+
+/// Where a file's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory (tmpfs, ramfs): no call waits for a disk.
+    Memory,
+    /// On a disk of this machine: closing and asking for attributes of an open file do not wait.
+    Disk,
+    /// On another machine, in another process, or unknown: any call may wait.
+    Remote,
 }
 
-/// Moves a file's own position to `offset`.
-pub fn set_position(file: RawFd, offset: i64) -> io::Result<()> {
-    // SAFETY: the call takes no pointer.
-    match unsafe { libc::lseek(file, offset, libc::SEEK_SET) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+impl FileRef {
+    pub const fn new(fd: RawFd) -> Self {
+        Self(fd)
+    }
+
+    /// Reads at `offset` what the page cache has: at most `buffer.len()` bytes, zero at the end of the file.
+    pub fn read_at_now(self, buffer: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<Now<usize>> {
+        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: F1; the kernel writes at most `iov_len` bytes, no uninitialised ones, into `buffer`.
+        let read =
+            transfer(|| unsafe { libc::preadv2(self.0, &part, 1, offset as libc::off_t, libc::RWF_NOWAIT) });
+        now(read)
+    }
+
+    /// Reads at `offset`, waiting for the disk.
+    pub fn read_at(self, buffer: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<usize> {
+        // SAFETY: as above.
+        transfer(|| unsafe {
+            libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t)
+        })
+    }
+
+    /// Reads at the descriptor's own position, waiting for what it is: pipes and terminals have no other.
+    pub fn read(self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        // SAFETY: as above.
+        transfer(|| unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) })
+    }
+
+    /// Appends to `data` what stands at `offset`, at most `most` bytes; returns whether that was up to the end of the file.
+    pub fn read_to_vec_at(self, data: &mut Vec<u8>, offset: u64, most: usize) -> io::Result<bool> {
+        let begun = data.len();
+        while data.len() - begun < most {
+            let missing = most - (data.len() - begun);
+            data.reserve(missing.min(READ_AT_MOST));
+            let position = offset + (data.len() - begun) as u64;
+            let room = data.spare_capacity_mut();
+            let room_length = room.len().min(missing);
+            let count = self.read_at(&mut room[..room_length], position)?;
+            if count == 0 {
+                return Ok(true);
+            }
+            // SAFETY: the kernel has initialised `count` bytes behind the old length.
+            unsafe { data.set_len(data.len() + count) };
+        }
+        Ok(false)
+    }
+
+    /// Writes all of `data` at `offset`, waiting. A file opened for appending writes at its end, whatever the offset.
+    /// Fails: with how many bytes were written before the error.
+    pub fn write_all_at(self, data: &[u8], offset: u64) -> Result<(), (usize, io::Error)> {
+        self.write_all_by(data, |rest, written| {
+            // SAFETY: F1; the kernel reads at most `rest.len()` bytes.
+            transfer(|| unsafe {
+                let offset = (offset + written as u64) as libc::off_t;
+                libc::pwrite(self.0, rest.as_ptr().cast(), rest.len(), offset)
+            })
+        })
+    }
+
+    /// Writes all of `data` at the descriptor's own position, waiting.
+    /// Fails: with how many bytes were written before the error.
+    pub fn write_all(self, data: &[u8]) -> Result<(), (usize, io::Error)> {
+        self.write_all_by(data, |rest, _| {
+            // SAFETY: as above.
+            transfer(|| unsafe { libc::write(self.0, rest.as_ptr().cast(), rest.len()) })
+        })
+    }
+
+    fn write_all_by(
+        self,
+        data: &[u8],
+        mut write: impl FnMut(&[u8], usize) -> io::Result<usize>,
+    ) -> Result<(), (usize, io::Error)> {
+        let mut written = 0;
+        while written < data.len() {
+            match write(&data[written..], written) {
+                Ok(0) => return Err((written, io::Error::from_raw_os_error(libc::EIO))),
+                Ok(count) => written += count,
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the file's data, and its attributes unless `data_only`, are on the disk.
+    pub fn sync(self, data_only: bool) -> io::Result<()> {
+        let call = if data_only { libc::fdatasync } else { libc::fsync };
+        // SAFETY: F1; the calls take no pointer.
+        transfer(|| unsafe { call(self.0) as libc::ssize_t }).map(drop)
+    }
+
+    /// How long the file is, and which device it is on.
+    pub fn length_and_device(self) -> io::Result<(u64, u64)> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: F1; the kernel fills `status` when it succeeds.
+        unsafe {
+            if libc::fstat(self.0, status.as_mut_ptr()) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let status = status.assume_init();
+            Ok((status.st_size.max(0) as u64, status.st_dev))
+        }
+    }
+
+    /// Where the file's bytes are; [`Storage::Remote`] where the kernel does not say.
+    pub fn storage(self) -> Storage {
+        let mut status = MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: F1; the kernel fills `status` when it succeeds.
+        let kind = unsafe {
+            if libc::fstatfs(self.0, status.as_mut_ptr()) < 0 {
+                return Storage::Remote;
+            }
+            status.assume_init().f_type as i64
+        };
+        match kind {
+            TMPFS | RAMFS | HUGETLBFS => Storage::Memory,
+            EXT | XFS | BTRFS | F2FS | OVERLAY | ZFS | BCACHEFS => Storage::Disk,
+            _ => Storage::Remote,
+        }
+    }
+}
+
+/// Bytes asked for in one system call at most: one call must not hold a thread for minutes.
+const READ_AT_MOST: usize = 16 << 20;
+
+const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58f6;
+const HUGETLBFS: i64 = 0x9584_58f6;
+const EXT: i64 = 0xef53;
+const XFS: i64 = 0x5846_5342;
+const BTRFS: i64 = 0x9123_683e;
+const F2FS: i64 = 0xf2f5_2010;
+const OVERLAY: i64 = 0x794c_7630;
+const ZFS: i64 = 0x2fc1_2fc1;
+const BCACHEFS: i64 = 0xca45_1a4e;
+
+fn now(outcome: io::Result<usize>) -> io::Result<Now<usize>> {
+    match outcome {
+        Ok(count) => Ok(Now::Done(count)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN) => Ok(Now::WouldBlock),
+            Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE) => Ok(Now::Unsupported),
+            _ => Err(error),
+        },
+    }
+}
+
+/// `open(2)`; may wait for the disk, a FIFO's other end or a terminal.
+pub fn open(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a C string; the descriptor is new and nobody else's.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), flags, mode);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Opens a file if every part of its path is in the kernel's cache, so that the open waits for no disk.
+/// What may create, truncate or wait for another process is [`Now::WouldBlock`].
+pub fn open_now(path: &CStr, flags: i32) -> io::Result<Now<OwnedFd>> {
+    if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 {
+        return Ok(Now::WouldBlock);
+    }
+    // A FIFO without its other end must not hold up the loop: O_NONBLOCK opens it at once, and then it is not this
+    // function's business.
+    let how = OpenHow { flags: (flags | libc::O_NONBLOCK) as u64, mode: 0, resolve: RESOLVE_CACHED };
+    match open_at_with(path, &how) {
+        Ok(file) => regular_in_blocking_mode(file),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENXIO) => Ok(Now::WouldBlock),
+            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG) => Ok(Now::Unsupported),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether the kernel can answer for the path without waiting for a disk: it has every part of it, or knows that it is missing.
+pub fn path_is_cached(path: &CStr, follow: bool) -> bool {
+    let flags = libc::O_PATH | libc::O_CLOEXEC | if follow { 0 } else { libc::O_NOFOLLOW };
+    match open_at_with(path, &OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED }) {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.raw_os_error(),
+            Some(libc::EAGAIN | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG)
+        ),
+    }
+}
+
+fn open_at_with(path: &CStr, how: &OpenHow) -> io::Result<OwnedFd> {
+    // SAFETY: a C string, and a struct of the size that is told; the descriptor is new and nobody else's.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), how, size_of::<OpenHow>());
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+const RESOLVE_CACHED: u64 = 0x20;
+
+/// A regular file or a directory, with the O_NONBLOCK of `open_now` taken back; devices and FIFOs are opened anew by a thread.
+fn regular_in_blocking_mode(file: OwnedFd) -> io::Result<Now<OwnedFd>> {
+    use std::os::fd::AsRawFd;
+    let fd = file.as_raw_fd();
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: an open descriptor of ours; the kernel fills `status` when it succeeds.
+    unsafe {
+        if libc::fstat(fd, status.as_mut_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if !matches!(status.assume_init().st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR) {
+            return Ok(Now::WouldBlock);
+        }
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags < 0 || libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(Now::Done(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str, content: &[u8]) -> Scratch {
+            let path = std::env::temp_dir().join(format!("ioxide-file-{}-{name}", std::process::id()));
+            std::fs::write(&path, content).unwrap();
+            Scratch(path)
+        }
+
+        fn c_path(&self) -> CString {
+            CString::new(self.0.as_os_str().as_bytes()).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_just_written_is_read_at_once_or_said_to_block() {
+        let scratch = Scratch::new("now", b"hello, file");
+        let file = open(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC, 0).unwrap();
+        let mut buffer = [MaybeUninit::uninit(); 64];
+        match FileRef::new(file.as_raw_fd()).read_at_now(&mut buffer, 7).unwrap() {
+            Now::Done(count) => assert_eq!(count, 4),
+            Now::WouldBlock | Now::Unsupported => {}
+        }
+    }
+
+    #[test]
+    fn reading_to_the_end_says_so() {
+        let scratch = Scratch::new("end", &[7; 100_000]);
+        let file = open(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC, 0).unwrap();
+        let mut data = Vec::new();
+        assert!(!FileRef::new(file.as_raw_fd()).read_to_vec_at(&mut data, 0, 60_000).unwrap());
+        assert_eq!(data.len(), 60_000);
+        assert!(FileRef::new(file.as_raw_fd()).read_to_vec_at(&mut data, 60_000, usize::MAX).unwrap());
+        assert_eq!(data, [7; 100_000]);
+    }
+
+    #[test]
+    fn a_write_error_tells_how_much_was_written() {
+        let full = open(c"/dev/full", libc::O_WRONLY | libc::O_CLOEXEC, 0).unwrap();
+        let (written, error) = FileRef::new(full.as_raw_fd()).write_all(b"data").unwrap_err();
+        assert_eq!((written, error.raw_os_error()), (0, Some(libc::ENOSPC)));
+    }
+
+    #[test]
+    fn a_missing_file_and_a_creating_open_are_told_apart() {
+        let missing = c"/nonexistent-ioxide/file";
+        match open_now(missing, libc::O_RDONLY | libc::O_CLOEXEC) {
+            Ok(Now::Done(_)) => panic!("opened a file that does not exist"),
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
+        }
+        let creating = open_now(missing, libc::O_WRONLY | libc::O_CREAT).unwrap();
+        assert!(matches!(creating, Now::WouldBlock));
+    }
+
+    #[test]
+    fn an_opened_file_is_in_blocking_mode() {
+        let scratch = Scratch::new("mode", b"x");
+        // The path is in the cache: the file has just been written.
+        if let Now::Done(file) = open_now(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC).unwrap() {
+            // SAFETY: an open descriptor.
+            let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+            assert_eq!(flags & libc::O_NONBLOCK, 0);
+        }
     }
 }

@@ -4,12 +4,14 @@
 //! what the bytes mean to a program is `ioxide-asyncio`'s. There is no Python in it.
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
-//! literal addresses are read; [`file`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
+//! literal addresses are read; [`sendfile`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
 //! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
-//! end of a child process; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call.
+//! end of a child process; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
+//! [`file`] is every system call on a file; [`pool`] runs those that block.
 //!
 //! Invariants:
-//! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any.
+//! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any. Files have
+//!     no such mode: what may wait for a disk says so and belongs on the [`pool`].
 //! B2. Interrupted calls are repeated inside, so that `Interrupted` never comes out.
 //! B3. A descriptor is closed here only if it is an `OwnedFd`; a [`SocketRef`] borrows.
 //! B4. An error is the kernel's, with its errno.
@@ -20,9 +22,11 @@ pub mod address;
 pub mod datagrams;
 pub mod file;
 pub mod pipe;
+pub mod pool;
 pub mod process;
 pub mod read_buffer;
 pub mod search;
+pub mod sendfile;
 pub mod socket;
 mod sys;
 pub mod write_queue;
@@ -32,7 +36,9 @@ mod random;
 
 pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
 pub use datagrams::DatagramBatch;
+pub use file::{FileRef, Now, Storage};
 pub use pipe::{FileKind, PipeRef};
+pub use pool::Pool;
 pub use process::{open_process, reap};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};

@@ -1,4 +1,4 @@
-//! What Python sees of the loop: every native method by its name. The borrowed ones are in `borrowed`.
+//! What Python sees of the loop: every native method by its name.
 
 use super::EventLoop;
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0};

@@ -18,7 +18,8 @@
 //! | executor, worker_queue, asyncgens | work in threads, what workers have to do, asynchronous generators |
 //! | processes, children | starting child processes, noticing their end |
 //! | timed | what waits in the timers: handles, sleepers, deadlines |
-//! | borrowed | the methods that run asyncio's own Python, and the attributes these use |
+//! | sender | the way back to the loop from a thread without the GIL |
+//! | attributes | the attributes that are Python's own objects |
 //!
 //! Invariants:
 //! E1. No borrow of a `RefCell` of the core is held while Python runs; objects taken out of one are dropped after it.
@@ -30,7 +31,7 @@
 mod accept;
 mod asyncgens;
 mod attempt;
-mod borrowed;
+mod attributes;
 mod children;
 mod connect;
 mod connection_methods;
@@ -49,6 +50,7 @@ mod report;
 mod resolve;
 mod schedule;
 mod secure;
+mod sender;
 mod sendfile;
 mod sendfile_kernel;
 mod sendfile_pieces;
@@ -61,6 +63,7 @@ mod turn;
 mod watch;
 mod worker_queue;
 
+pub use sender::Sender;
 pub use watch::{Direction, Watcher};
 
 use self::overrides::Overrides;
@@ -193,7 +196,6 @@ pub fn initialize() -> Result<()> {
             .create(&[])?,
     );
     let class = ShellClass::create(methods::definition())?;
-    borrowed::borrow_methods(class.class().as_any())?;
     EVENT_LOOP.set(class);
     accept::initialize()?;
     datagram::initialize()?;
@@ -300,7 +302,7 @@ impl EventLoop {
         let shell = EVENT_LOOP.get().instantiate(class, core)?;
         if let Some(event_loop) = EventLoop::from_any(&shell) {
             event_loop.watch_wakes()?;
-            borrowed::give_attributes(event_loop)?;
+            attributes::give(event_loop)?;
             event_loop.refresh_overrides()?;
         }
         Ok(shell)

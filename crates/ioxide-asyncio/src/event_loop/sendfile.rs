@@ -17,7 +17,7 @@ use ioxide_cpython::exception::{self, exception_is, exception_matches};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{integer, text, tuple};
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, names, none};
-use ioxide_io::file;
+use ioxide_io::sendfile;
 use std::os::fd::RawFd;
 
 /// Bytes that are read at a time for a transport; for a socket it is asyncio's constant.
@@ -135,7 +135,7 @@ impl EventLoop {
         let request = Request::of_four(self, SIGNATURE.bind(arguments)?)?;
         coroutine("_sock_sendfile_native", async move {
             let descriptor = file_descriptor(&request.file)?;
-            let size = file::file_size(descriptor).map_err(|_| unavailable("not a regular file"))?;
+            let size = sendfile::file_size(descriptor).map_err(|_| unavailable("not a regular file"))?;
             let limit = request.limit()?;
             if limit.is_none() && size == 0 {
                 return integer(0);

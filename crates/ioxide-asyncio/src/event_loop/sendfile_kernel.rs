@@ -10,7 +10,7 @@ use ioxide_cpython::exception::{self, raise_os_error};
 use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::version::SENDFILE_ALWAYS_SEEKS;
 use ioxide_cpython::{Any, Object, Raised, Result, imports, names};
-use ioxide_io::{SocketRef, file};
+use ioxide_io::{SocketRef, sendfile};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
@@ -54,7 +54,7 @@ impl Progress {
         let target = SocketRef::new(socket.call_method0(&names().fileno)?.to_i32()?);
         let source = self.open_descriptor();
         let count = usize::try_from(wanted).unwrap_or(usize::MAX);
-        match without_gil(move || file::send_file(target, source, offset, count)) {
+        match without_gil(move || sendfile::send_file(target, source, offset, count)) {
             Ok(0) => integer(self.sent.get()).map(Some),
             Ok(count) => {
                 self.offset.set(offset + count as i64);
@@ -90,7 +90,7 @@ impl Drop for Progress {
         }
         let pending = exception::take();
         // What cannot be positioned has no position.
-        let _ = file::set_position(self.open_descriptor(), self.offset.get());
+        let _ = sendfile::set_position(self.open_descriptor(), self.offset.get());
         if let Some(pending) = pending {
             exception::restore(pending);
         }

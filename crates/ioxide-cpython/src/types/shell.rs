@@ -110,6 +110,16 @@ impl ShellClass {
         unsafe { self.core_slot(shell).get().map(|core| &*core.as_ptr().cast::<T>()) }
     }
 
+    /// Gives its core to an instance that the base's own `__new__` has made.
+    pub fn adopt(&self, shell: Object, core: Object) -> Result<Object> {
+        if !shell.is_subtype_of(self.class.as_any()) {
+            return Err(Raised::type_error("the class is not derived from the one whose __new__ is called"));
+        }
+        // SAFETY: an instance of this class, checked above.
+        unsafe { self.core_slot(&shell).set(core) };
+        Ok(shell)
+    }
+
     /// A new instance of `class` (this one or a derived one) with its core, by `object.__new__`.
     pub fn instantiate(&self, class: &Any, core: Object) -> Result<Object> {
         // SAFETY: O1; `class` derives from this class (checked), so it is allocated as a Python class.

@@ -1,0 +1,61 @@
+//! Files without blocking the loop: what the page cache has is answered at once, the rest is a whole operation on a thread.
+//!
+//! | file | room |
+//! |---|---|
+//! | work | a job on the pool and the future its caller awaits, on ioxide's loop and on any other |
+//! | raw | `RawFile`, the raw layer under Python's own buffered and text files |
+//! | window | the bytes of a file that are at hand |
+//! | open | descriptors, opened without waiting or on the pool |
+//!
+//! Buffering, text and line ends are Python's own `io` classes over `RawFile`, and what they do when the bytes are there is what
+//! they always do. The public classes are Python: `ioxide.file`, `ioxide.path`, `ioxide.fs`.
+
+mod open;
+mod raw;
+mod window;
+mod work;
+
+use ioxide_cpython::module::Module;
+use ioxide_cpython::{Raised, Result};
+
+/// How files are worked on: `IOXIDE_FILES`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backend {
+    /// At once where the page cache has it, on the pool otherwise.
+    Automatic,
+    /// Everything that has a position on the loop's thread, blocking: for files known to be in memory.
+    Inline,
+    /// Everything on the pool.
+    Threads,
+}
+
+/// Creates the classes and adds the names.
+pub fn add_to(module: &Module<'_>) -> Result<()> {
+    work::initialize()?;
+    raw::initialize()?;
+    open::add_to(module)?;
+    raw::add_to(module)?;
+    work::add_to(module)
+}
+
+impl Backend {
+    /// The one of this process. Fails: ValueError for an unknown name in `IOXIDE_FILES`.
+    pub fn of_process() -> Result<Backend> {
+        match std::env::var("IOXIDE_FILES").as_deref() {
+            Err(_) | Ok("" | "auto") => Ok(Backend::Automatic),
+            Ok("inline") => Ok(Backend::Inline),
+            Ok("threads") => Ok(Backend::Threads),
+            Ok(other) => Err(Raised::value_error(&format!(
+                "IOXIDE_FILES must be auto, inline or threads, not {other:?}"
+            ))),
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Automatic => "auto",
+            Backend::Inline => "inline",
+            Backend::Threads => "threads",
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `RawFile`: an `io.FileIO` whose reads come from a window that was filled before, and whose writes leave afterwards.
+//!
+//! An asynchronous operation asks `_ready(need)` whether Python's own buffered or text file can run it without waiting; if not it
+//! awaits `_fetch(need)`. Then the operation runs, and `_settle()` sends what it has written. Nothing breaks where the guess was too
+//! small: then the read waits, as a synchronous one does.
+//!
+//! | file | room |
+//! |---|---|
+//! | mod | the class, its state, the position |
+//! | reading, writing | what the names say |
+//!
+//! Invariants:
+//! R1. The position is the window's; the descriptor's own is used for files that cannot seek only.
+//! R2. No borrow of the state is held while Python runs or without the GIL.
+//! R3. Whoever uses the file asynchronously runs one operation at a time.
+
+mod reading;
+mod writing;
+
+use super::Backend;
+use super::window::{Need, Window};
+use ioxide_cpython::call::import;
+use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::methods::{Arguments, Receiver, Signature, documented, method, method0, method1};
+use ioxide_cpython::module::Module;
+use ioxide_cpython::object::RawObject;
+use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
+use ioxide_cpython::value::integer;
+use ioxide_cpython::{Any, Object, Once, Raised, Result};
+use ioxide_io::{FileRef, Storage};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Deref;
+
+/// The file as Python sees it.
+#[repr(transparent)]
+pub struct RawFile(Any);
+
+/// Bytes that `write` took and that the kernel has not got yet.
+struct Pending {
+    /// `None`: at the descriptor's own position.
+    offset: Option<u64>,
+    data: Vec<u8>,
+}
+
+/// How the kernel is asked for bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// The page cache answers at once or says that it cannot.
+    Cached,
+    /// Every read may be made on the loop's thread.
+    Resident,
+    /// Only a thread of the pool may read.
+    Waiting,
+}
+
+#[repr(C)]
+struct RawCore {
+    head: Any,
+    /// -1 before `_begin` and after `close`.
+    descriptor: Cell<i32>,
+    access: Cell<Access>,
+    seekable: Cell<bool>,
+    readable: Cell<bool>,
+    writable: Cell<bool>,
+    appends: Cell<bool>,
+    window: RefCell<Window>,
+    pending: RefCell<Vec<Pending>>,
+}
+
+static RAW_CORE: Once<Class> = Once::new();
+static RAW_FILE: Once<ShellClass> = Once::new();
+static BASE: Once<Base> = Once::new();
+
+/// Methods of `io.FileIO` that RawFile's end in.
+struct Base {
+    new: Object,
+    close: Object,
+    truncate: Object,
+    seek: Object,
+}
+
+// SAFETY: repr(C) with the head first; created by `allocate` only.
+unsafe impl Native for RawCore {
+    fn class() -> &'static Once<Class> {
+        &RAW_CORE
+    }
+}
+
+impl Deref for RawFile {
+    type Target = Any;
+    fn deref(&self) -> &Any {
+        &self.0
+    }
+}
+
+impl Receiver for RawFile {
+    unsafe fn receive<'a>(this: *mut RawObject) -> Result<&'a RawFile> {
+        // SAFETY: the method descriptors of the class check that `this` is an instance.
+        unsafe {
+            let shell = Any::from_ptr(this);
+            match RAW_FILE.get().core::<RawCore>(shell) {
+                Some(_) => Ok(&*(shell as *const Any).cast::<RawFile>()),
+                None => Err(Raised::value_error("the file is not initialized")),
+            }
+        }
+    }
+}
+
+impl Traverse for RawCore {
+    fn traverse(&self, _visitor: &mut Visitor) {}
+
+    fn clear(&self) {}
+}
+
+pub fn initialize() -> Result<()> {
+    let base = import(c"io")?.get_attribute_str(c"FileIO")?;
+    BASE.set(Base {
+        new: base.get_attribute_str(c"__new__")?,
+        close: base.get_attribute_str(c"close")?,
+        truncate: base.get_attribute_str(c"truncate")?,
+        seek: base.get_attribute_str(c"seek")?,
+    });
+    RAW_CORE.set(
+        NativeClass::new::<RawCore>(c"ioxide.RawFileCore")
+            .not_instantiable()
+            .collected::<RawCore>()
+            .dropped::<RawCore>()
+            .create(&[])?,
+    );
+    RAW_FILE.set(ShellClass::create(ShellDefinition {
+        name: c"RawFile",
+        bases: vec![base],
+        doc: "A raw file whose reads and writes need not wait: the layer under ioxide's asynchronous files.",
+        methods: methods(),
+        attributes: Vec::new(),
+        new: Some(method(c"__new__", |_: &Any, arguments: Arguments<'_>| match arguments.positional() {
+            [class, ..] => create(class),
+            [] => Err(Raised::type_error("RawFile.__new__(): not enough arguments")),
+        })),
+    })?);
+    Ok(())
+}
+
+pub fn add_to(module: &Module<'_>) -> Result<()> {
+    module.add(c"_RawFile", RAW_FILE.get().class().as_any())
+}
+
+fn methods() -> Vec<ioxide_cpython::methods::Definition> {
+    vec![
+        method0(c"_begin", RawFile::begin),
+        documented(
+            method1(c"_ready", RawFile::ready),
+            c"_ready($self, need, /)\n--\n\nWhether `need` can be met without waiting: bytes, -1 for all, -2 for a line, \
+              -3 for a line that may end with a carriage return.",
+        ),
+        documented(
+            method1(c"_fetch", RawFile::fetch),
+            c"_fetch($self, need, /)\n--\n\nA future that is done when `need` can be met without waiting.",
+        ),
+        documented(
+            method0(c"_settle", RawFile::settle),
+            c"_settle($self, /)\n--\n\nA future that is done when what was written is the kernel's, or None.",
+        ),
+        documented(
+            method1(c"_lines", RawFile::lines),
+            c"_lines($self, need, /)\n--\n\nHow many whole lines can be read without waiting.",
+        ),
+        method(c"_pread_now", RawFile::pread_now),
+        method(c"_pread", RawFile::pread),
+        method(c"_pwrite", RawFile::pwrite),
+        method1(c"_sync", RawFile::sync),
+        method1(c"readinto", RawFile::readinto),
+        method(c"read", RawFile::read),
+        method0(c"readall", RawFile::readall),
+        method1(c"write", RawFile::write),
+        method(c"seek", RawFile::seek),
+        method0(c"tell", RawFile::tell),
+        method(c"truncate", RawFile::truncate),
+        method0(c"close", RawFile::close),
+    ]
+}
+
+fn create(class: &Any) -> Result<Object> {
+    let core = allocate(RawCore {
+        head: head(),
+        descriptor: Cell::new(-1),
+        access: Cell::new(Access::Waiting),
+        seekable: Cell::new(false),
+        readable: Cell::new(false),
+        writable: Cell::new(false),
+        appends: Cell::new(false),
+        window: RefCell::new(Window::default()),
+        pending: RefCell::new(Vec::new()),
+    })?;
+    RAW_FILE.get().adopt(BASE.get().new.call1(class)?, core)
+}
+
+fn need_of(number: &Any) -> Result<Need> {
+    Ok(match number.to_i64()? {
+        -1 => Need::All,
+        -2 => Need::Line { carriage_return: false },
+        -3 => Need::Line { carriage_return: true },
+        count => Need::Bytes(usize::try_from(count).unwrap_or(0)),
+    })
+}
+
+impl RawFile {
+    fn core(&self) -> &RawCore {
+        // SAFETY: an instance of the class; its core is there from `__new__` on.
+        match unsafe { RAW_FILE.get().core::<RawCore>(&self.0) } {
+            Some(core) => core,
+            None => unreachable!("a raw file has its core"),
+        }
+    }
+
+    fn file(&self) -> Result<FileRef> {
+        match self.core().descriptor.get() {
+            -1 => Err(Raised::value_error("I/O operation on closed file")),
+            descriptor => Ok(FileRef::new(descriptor)),
+        }
+    }
+
+    /// Called once, after `FileIO.__init__`: looks at what was opened.
+    fn begin(&self) -> Result<()> {
+        let core = self.core();
+        let descriptor = self.call_method0(&*ioxide_cpython::names::intern("fileno")?)?.to_i32()?;
+        let seekable = self.call_method0(&*ioxide_cpython::names::intern("seekable")?)?.is_true()?;
+        let mode = self.get_attribute_str(c"mode")?.to_text()?.into_string();
+        core.descriptor.set(descriptor);
+        core.seekable.set(seekable);
+        core.readable.set(mode.contains(['r', '+']));
+        core.writable.set(mode.contains(['w', 'a', 'x', '+']));
+        core.appends.set(mode.contains('a'));
+        let file = FileRef::new(descriptor);
+        core.access.set(match Backend::of_process()? {
+            // Pipes and terminals wait for somebody, and not for a disk.
+            _ if !seekable => Access::Waiting,
+            Backend::Inline => Access::Resident,
+            Backend::Threads => Access::Waiting,
+            Backend::Automatic => match file.storage() {
+                Storage::Memory => Access::Resident,
+                Storage::Disk | Storage::Remote => Access::Cached,
+            },
+        });
+        if seekable {
+            let position = BASE.get().seek.call(&[self, &*integer(0)?, &*integer(1)?])?.to_i64()?;
+            core.window.borrow_mut().seek(u64::try_from(position).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    fn seek(&self, arguments: Arguments<'_>) -> Result<Object> {
+        const SEEK: Signature<2> =
+            Signature { function: "seek", names: ["offset", "whence"], required: 1, positional: 2 };
+        let [offset, whence] = SEEK.bind(arguments)?;
+        let (core, file) = (self.core(), self.file()?);
+        let offset = offset.map_or(Ok(0), Any::to_i64)?;
+        let whence = whence.map_or(Ok(0), Any::to_i64)?;
+        if !core.seekable.get() || !(0..=2).contains(&whence) {
+            self.write_pending()?;
+            let position = BASE.get().seek.call(&[self, &*integer(offset)?, &*integer(whence)?])?;
+            core.window.borrow_mut().seek(u64::try_from(position.to_i64()?).unwrap_or(0));
+            return Ok(position);
+        }
+        let origin = match whence {
+            0 => 0,
+            1 => core.window.borrow().position() as i64,
+            _ => {
+                self.write_pending()?;
+                file.length_and_device().map_err(|error| raise_os_error(&error))?.0 as i64
+            }
+        };
+        let position = origin.checked_add(offset).and_then(|position| u64::try_from(position).ok());
+        let Some(position) = position else {
+            return Err(raise_os_error(&io::Error::from_raw_os_error(22)));
+        };
+        core.window.borrow_mut().seek(position);
+        integer(position as i64)
+    }
+
+    fn tell(&self) -> Result<Object> {
+        self.file()?;
+        if !self.core().seekable.get() {
+            return BASE.get().seek.call(&[self, &*integer(0)?, &*integer(1)?]);
+        }
+        let position = self.core().window.borrow().position();
+        integer(position as i64)
+    }
+
+    fn truncate(&self, arguments: Arguments<'_>) -> Result<Object> {
+        const TRUNCATE: Signature<1> =
+            Signature { function: "truncate", names: ["size"], required: 0, positional: 1 };
+        let [size] = TRUNCATE.bind(arguments)?;
+        self.write_pending()?;
+        let size = match size.filter(|size| !size.is_none()) {
+            Some(size) => size.to_object(),
+            None => self.tell()?,
+        };
+        let length = BASE.get().truncate.call(&[self, &*size])?;
+        self.core().window.borrow_mut().clear();
+        Ok(length)
+    }
+
+    fn close(&self) -> Result<()> {
+        let written = match self.core().descriptor.get() {
+            -1 => Ok(()),
+            _ => self.write_pending(),
+        };
+        self.core().descriptor.set(-1);
+        self.core().window.borrow_mut().clear();
+        let pending = written.map_err(Raised::take);
+        let closed = BASE.get().close.call1(self).map(drop);
+        match pending {
+            Ok(()) => closed,
+            Err(exception) => {
+                drop(closed.map_err(Raised::take));
+                Err(Raised::exception(exception))
+            }
+        }
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        check(self.core().readable.get(), "File not open for reading")
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        check(self.core().writable.get(), "File not open for writing")
+    }
+}
+
+fn check(allowed: bool, complaint: &str) -> Result<()> {
+    if allowed {
+        return Ok(());
+    }
+    let unsupported = import(c"io")?.get_attribute_str(c"UnsupportedOperation")?;
+    Err(Raised::new(&unsupported, complaint))
+}

@@ -1,0 +1,241 @@
+//! Reading: what is at hand, what the page cache has, and what only the disk can tell.
+
+use super::super::window::{Need, READ_AHEAD};
+use super::super::work::submit;
+use super::{Access, RawFile, need_of};
+use ioxide_cpython::buffer::Buffer;
+use ioxide_cpython::detach::without_gil;
+use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::methods::{Arguments, Receiver, Signature};
+use ioxide_cpython::value::{bytes, bytes_filled_by, integer};
+use ioxide_cpython::{Any, Object, Raised, Result, none_object};
+use ioxide_io::{FileRef, Now};
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Bytes that one operation copies out of the page cache at most before it lets others run.
+const INLINE_AT_MOST: usize = 1 << 20;
+
+impl RawFile {
+    pub(super) fn ready(&self, need: &Any) -> Result<bool> {
+        let (core, need, file) = (self.core(), need_of(need)?, self.file()?);
+        if !core.readable.get() {
+            return Ok(true); // the operation itself says what is wrong
+        }
+        let mut copied = 0;
+        loop {
+            if core.window.borrow().satisfies(need) {
+                return Ok(true);
+            }
+            if copied >= INLINE_AT_MOST && core.access.get() == Access::Cached {
+                return Ok(false);
+            }
+            let missing = core.window.borrow().missing(need).min(INLINE_AT_MOST);
+            match self.append_now(file, missing)? {
+                Now::Done(0) => return Ok(true),
+                Now::Done(count) => copied += count,
+                Now::WouldBlock => return Ok(false),
+                Now::Unsupported => {
+                    core.access.set(Access::Waiting);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Appends to the window what can be had now; zero bytes are the end of the file.
+    pub(super) fn append_now(&self, file: FileRef, most: usize) -> Result<Now<usize>> {
+        let core = self.core();
+        let mut window = core.window.borrow_mut();
+        let end = window.end();
+        let data = window.room();
+        data.reserve(most);
+        let room = data.spare_capacity_mut();
+        let length = room.len().min(most);
+        let outcome = match core.access.get() {
+            Access::Cached => file.read_at_now(&mut room[..length], end),
+            Access::Resident if core.seekable.get() => file.read_at(&mut room[..length], end).map(Now::Done),
+            Access::Resident => file.read(&mut room[..length]).map(Now::Done),
+            Access::Waiting => Ok(Now::WouldBlock),
+        };
+        if let Ok(Now::Done(count)) = outcome {
+            // SAFETY: the kernel has initialised `count` bytes behind the old length.
+            unsafe { data.set_len(data.len() + count) };
+        }
+        outcome.map_err(|error| raise_os_error(&error))
+    }
+
+    /// Reads on the pool until the need is met, then appends to the window.
+    pub(super) fn fetch(&self, need: &Any) -> Result<Object> {
+        let (core, need, file) = (self.core(), need_of(need)?, self.file()?);
+        let (end, missing) = {
+            let window = core.window.borrow();
+            (window.end(), window.missing(need))
+        };
+        let seekable = core.seekable.get();
+        let this = self.to_object();
+        submit(
+            move || read_until(file, end, seekable, need, missing),
+            move |outcome| {
+                let data = outcome.map_err(|error| raise_os_error(&error))?;
+                // SAFETY: an instance of the class; `self` was one.
+                let this = unsafe { RawFile::receive(this.as_ptr()) }?;
+                let mut window = this.core().window.borrow_mut();
+                // A cancelled operation's bytes come when the file is somewhere else by now; a pipe's must not be lost.
+                if window.end() == end || !seekable {
+                    window.room().extend_from_slice(&data);
+                }
+                Ok(none_object())
+            },
+        )
+    }
+
+    pub(super) fn lines(&self, need: &Any) -> Result<Object> {
+        let carriage_return = matches!(need_of(need)?, Need::Line { carriage_return: true });
+        let lines = self.core().window.borrow().lines(carriage_return);
+        integer(lines as i64)
+    }
+
+    /// Fills `room`: from the window, or from the file, waiting if nothing else is left.
+    pub(super) fn receive_into(&self, room: &mut [MaybeUninit<u8>]) -> Result<usize> {
+        let (core, file) = (self.core(), self.file()?);
+        self.check_readable()?;
+        self.write_pending()?;
+        if room.is_empty() {
+            return Ok(0);
+        }
+        if !core.window.borrow().available().is_empty() {
+            return Ok(core.window.borrow_mut().take(room));
+        }
+        let position = core.window.borrow().position();
+        let seekable = core.seekable.get();
+        let at_once = match core.access.get() {
+            Access::Cached => file.read_at_now(room, position),
+            Access::Resident | Access::Waiting => Ok(Now::WouldBlock),
+        };
+        let count = match at_once {
+            Ok(Now::Done(count)) => Ok(count),
+            Ok(_) => without_gil(|| if seekable { file.read_at(room, position) } else { file.read(room) }),
+            Err(error) => Err(error),
+        };
+        let count = count.map_err(|error| raise_os_error(&error))?;
+        core.window.borrow_mut().advance(count);
+        Ok(count)
+    }
+
+    pub(super) fn readinto(&self, buffer: &Any) -> Result<Object> {
+        let mut view = Buffer::writable(buffer)?;
+        integer(self.receive_into(view.as_uninitialized())? as i64)
+    }
+
+    pub(super) fn read(&self, arguments: Arguments<'_>) -> Result<Object> {
+        const READ: Signature<1> =
+            Signature { function: "read", names: ["size"], required: 0, positional: 1 };
+        let [size] = READ.bind(arguments)?;
+        let size = match size.filter(|size| !size.is_none()) {
+            Some(size) => size.to_i64()?,
+            None => -1,
+        };
+        let Ok(size) = usize::try_from(size) else { return self.readall() };
+        match bytes_filled_by(size, |room| self.receive_into(room).map(Some))? {
+            Some(data) => Ok(data),
+            None => bytes(b""),
+        }
+    }
+
+    pub(super) fn readall(&self) -> Result<Object> {
+        let mut data = Vec::new();
+        loop {
+            let room_wanted = self.core().window.borrow().available().len().max(READ_AHEAD);
+            data.reserve(room_wanted);
+            let count = self.receive_into(data.spare_capacity_mut())?;
+            if count == 0 {
+                return bytes(&data);
+            }
+            // SAFETY: `count` bytes behind the old length have been initialised.
+            unsafe { data.set_len(data.len() + count) };
+        }
+    }
+
+    pub(super) fn pread_now(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let (file, count, offset) = self.positional(arguments)?;
+        let core = self.core();
+        let mut blocked = false;
+        let data = bytes_filled_by(count, |room| {
+            let outcome = match core.access.get() {
+                Access::Cached => file.read_at_now(room, offset),
+                Access::Resident => file.read_at(room, offset).map(Now::Done),
+                Access::Waiting => Ok(Now::WouldBlock),
+            };
+            let ended = |read| match file.length_and_device() {
+                Ok((length, _)) => offset + read as u64 >= length,
+                Err(_) => false,
+            };
+            match outcome.map_err(|error| raise_os_error(&error))? {
+                // Fewer bytes than asked for, in the middle of the file: the rest is on the disk.
+                Now::Done(read) if read == room.len() || read == 0 || ended(read) => Ok(Some(read)),
+                _ => {
+                    blocked = true;
+                    Ok(None)
+                }
+            }
+        })?;
+        Ok(if blocked { none_object() } else { data.unwrap_or_else(none_object) })
+    }
+
+    pub(super) fn pread(&self, arguments: Arguments<'_>) -> Result<Object> {
+        let (file, count, offset) = self.positional(arguments)?;
+        let work = move || {
+            let mut data = Vec::new();
+            file.read_to_vec_at(&mut data, offset, count).map(|_| data)
+        };
+        submit(work, |outcome| bytes(&outcome.map_err(|error| raise_os_error(&error))?))
+    }
+
+    /// The file, how many bytes and where.
+    pub(super) fn positional(&self, arguments: Arguments<'_>) -> Result<(FileRef, usize, u64)> {
+        const PREAD: Signature<2> =
+            Signature { function: "pread", names: ["size", "offset"], required: 2, positional: 2 };
+        let [count, offset] = PREAD.bind(arguments)?;
+        let invalid = || raise_os_error(&io::Error::from_raw_os_error(22));
+        let count = usize::try_from(count.map_or(Ok(0), Any::to_i64)?)
+            .map_err(|_| Raised::value_error("size must not be negative"))?;
+        let offset = u64::try_from(offset.map_or(Ok(0), Any::to_i64)?).map_err(|_| invalid())?;
+        Ok((self.file()?, count, offset))
+    }
+}
+
+/// Reads from `offset`, or from the descriptor's own position, until the need is met.
+fn read_until(file: FileRef, offset: u64, seekable: bool, need: Need, missing: usize) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let ended = if seekable {
+            let most = if need == Need::All { usize::MAX } else { missing };
+            let position = offset + data.len() as u64;
+            file.read_to_vec_at(&mut data, position, most)?
+        } else {
+            data.reserve(READ_AHEAD);
+            let count = file.read(data.spare_capacity_mut())?;
+            // SAFETY: the kernel has initialised `count` bytes behind the old length.
+            unsafe { data.set_len(data.len() + count) };
+            count == 0
+        };
+        let enough = match need {
+            Need::All => false,
+            Need::Bytes(_) => data.len() >= if seekable { missing } else { needed(need) },
+            Need::Line { carriage_return } => {
+                data.contains(&b'\n') || (carriage_return && data.contains(&b'\r'))
+            }
+        };
+        if ended || enough {
+            return Ok(data);
+        }
+    }
+}
+
+const fn needed(need: Need) -> usize {
+    match need {
+        Need::Bytes(count) => count,
+        Need::All | Need::Line { .. } => usize::MAX,
+    }
+}

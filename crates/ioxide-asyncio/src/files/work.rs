@@ -1,0 +1,220 @@
+//! A job on the pool and the future that its caller awaits.
+//!
+//! The job runs without the GIL and knows no Python. Its outcome becomes the future's result on the loop's thread: on ioxide's
+//! loop through its inbox, on any other through `call_soon_threadsafe`.
+//!
+//! Invariants:
+//! J1. What the job shares with the loop is dropped by the job's thread before the outcome is sent, so that a Python object in it is
+//!     dropped with the GIL.
+//! J2. Cancelling the future does not stop the job; its outcome is dropped, which closes a descriptor in it.
+
+use crate::event_loop::{EventLoop, Sender};
+use crate::futures;
+use ioxide_cpython::call::import;
+use ioxide_cpython::detach::{with_gil, without_gil};
+use ioxide_cpython::exception::raise_os_error;
+use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::methods::{Arguments, method, method0};
+use ioxide_cpython::module::Module;
+use ioxide_cpython::object::Detached;
+use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
+use ioxide_cpython::version::FutureObject;
+use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, current, names, none};
+use ioxide_io::Pool;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Finish = Box<dyn FnOnce() -> Result<Object>>;
+
+/// What makes the future's result when the job has ended.
+#[repr(C)]
+struct Delivery {
+    head: Any,
+    future: Slot,
+    finish: RefCell<Option<Finish>>,
+}
+
+static DELIVERY: Once<Class> = Once::new();
+static DELIVER: Once<FunctionDefinition> = Once::new();
+
+// SAFETY: repr(C) with the head first; created by `allocate` only.
+unsafe impl Native for Delivery {
+    fn class() -> &'static Once<Class> {
+        &DELIVERY
+    }
+}
+
+pub fn initialize() -> Result<()> {
+    DELIVERY.set(
+        NativeClass::new::<Delivery>(c"ioxide.Delivery")
+            .not_instantiable()
+            .collected::<Delivery>()
+            .dropped::<Delivery>()
+            .create(&[])?,
+    );
+    DELIVER.set(FunctionDefinition::new(method0(c"deliver", Delivery::deliver)));
+    Ok(())
+}
+
+pub fn add_to(module: &Module<'_>) -> Result<()> {
+    let run = FunctionDefinition::new(method(c"run_in_pool", |_: &Any, arguments: Arguments<'_>| {
+        run_in_pool(arguments)
+    }));
+    module.add(c"_run_in_pool", &*run.bind(none())?)?;
+    // What was being written must not be lost with the process; and a job that ends later could not tell anybody.
+    let wait = FunctionDefinition::new(method0(c"wait_for_files", |_: &Any| wait_until_finished()));
+    import(c"atexit")?.get_attribute_str(c"register")?.call1(&*wait.bind(none())?).map(drop)
+}
+
+fn wait_until_finished() {
+    let pool = Pool::shared();
+    without_gil(move || pool.wait_until_finished());
+}
+
+/// A future of the running loop for what `finish` makes of the outcome of `work`.
+///
+/// Fails: RuntimeError without a running loop; OSError where no thread can be started.
+pub fn submit<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    finish: impl FnOnce(T) -> Result<Object> + 'static,
+) -> Result<Object> {
+    let event_loop =
+        current::running_loop()?.ok_or_else(|| Raised::runtime_error("no running event loop"))?;
+    let native = EventLoop::from_any(&event_loop);
+    let future = match native {
+        Some(native) => futures::create(native)?,
+        None => event_loop.call_method0(&*ioxide_cpython::names::intern("create_future")?)?,
+    };
+    let outcome = Arc::new(Mutex::new(None));
+    let received = Arc::clone(&outcome);
+    let finish: Finish = Box::new(move || {
+        let value = received.lock().unwrap_or_else(PoisonError::into_inner).take();
+        finish(value.ok_or_else(|| Raised::runtime_error("a file operation ended without an outcome"))?)
+    });
+    let delivery = allocate(Delivery {
+        head: head(),
+        future: Slot::filled(future.clone()),
+        finish: RefCell::new(Some(finish)),
+    })?;
+    let callback = DELIVER.get().bind(&delivery)?;
+    let way_back = match native {
+        Some(native) => WayBack::Native(native.sender(&callback)?),
+        None => WayBack::Foreign { event_loop: Detached::new(event_loop), callback: Detached::new(callback) },
+    };
+    let job = move || {
+        // A panic leaves no outcome, which the one who waits is told.
+        if let Ok(value) = catch_unwind(AssertUnwindSafe(work)) {
+            *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        }
+        drop(outcome); // J1
+        way_back.take();
+    };
+    Pool::shared().submit(job).map_err(|error| raise_os_error(&error))?;
+    Ok(future)
+}
+
+enum WayBack {
+    Native(Sender),
+    Foreign { event_loop: Detached, callback: Detached },
+}
+
+impl WayBack {
+    fn take(self) {
+        match self {
+            WayBack::Native(sender) => sender.send(),
+            WayBack::Foreign { event_loop, callback } => {
+                let objects = (event_loop, callback);
+                let told = with_gil(move || {
+                    let (event_loop, callback) = (objects.0.into_object(), objects.1.into_object());
+                    tell(&event_loop, &callback);
+                });
+                debug_assert!(told.is_some(), "the interpreter waits for the pool before it shuts down");
+            }
+        }
+    }
+}
+
+/// A loop that was closed meanwhile has nobody who waits.
+fn tell(event_loop: &Any, callback: &Any) {
+    let told = (|| {
+        let is_closed = event_loop.call_method0(&*ioxide_cpython::names::intern("is_closed")?)?.is_true()?;
+        if !is_closed {
+            let name = ioxide_cpython::names::intern("call_soon_threadsafe")?;
+            event_loop.call_method1(&name, callback)?;
+        }
+        Ok(())
+    })();
+    if let Err(raised) = told {
+        let raised: Raised = raised;
+        raised.write_unraisable(callback);
+    }
+}
+
+impl Delivery {
+    fn deliver(&self) -> Result<()> {
+        let (Some(future), Some(finish)) = (self.future.take(), self.finish.borrow_mut().take()) else {
+            return Ok(());
+        };
+        if future.call_method0(&names().done)?.is_true()? {
+            return Ok(()); // J2
+        }
+        let native = futures::Future::from_exact(&future).map(|future| &**future);
+        match finish() {
+            Ok(result) => set_result(&future, native, &result),
+            Err(raised) => {
+                let exception = raised.take();
+                match native {
+                    Some(native) => futures::set_exception(native, &exception),
+                    None => future.call_method1(&names().set_exception, &exception).map(drop),
+                }
+            }
+        }
+    }
+}
+
+fn set_result(future: &Any, native: Option<&FutureObject>, result: &Any) -> Result<()> {
+    match native {
+        Some(native) => futures::set_result(native, result),
+        None => future.call_method1(&names().set_result, result).map(drop),
+    }
+}
+
+impl Traverse for Delivery {
+    fn traverse(&self, visitor: &mut Visitor) {
+        visitor.slot(&self.future);
+    }
+
+    fn clear(&self) {
+        self.future.clear();
+        let finish = self.finish.borrow_mut().take();
+        drop(finish);
+    }
+}
+
+/// `run_in_pool(function, *args)`: a future for what a Python function returns on a thread of the pool.
+fn run_in_pool(arguments: Arguments<'_>) -> Result<Object> {
+    let Some((function, rest)) = arguments.positional().split_first() else {
+        return Err(Raised::type_error("run_in_pool() needs a function"));
+    };
+    let call =
+        Detached::new(ioxide_cpython::value::tuple(&[function, &*ioxide_cpython::value::tuple(rest)?])?);
+    let work = move || {
+        with_gil(move || {
+            let call = call.into_object();
+            let outcome = match call.tuple_items() {
+                [function, arguments] => function.call_tuple(arguments, None),
+                _ => Err(Raised::runtime_error("a call is a function and its arguments")),
+            };
+            match outcome {
+                Ok(result) => Ok(Detached::new(result)),
+                Err(raised) => Err(Detached::new(raised.take())),
+            }
+        })
+    };
+    submit(work, |outcome| match outcome {
+        Some(Ok(result)) => Ok(result.into_object()),
+        Some(Err(exception)) => Err(Raised::exception(exception.into_object())),
+        None => Err(Raised::runtime_error("the interpreter is shutting down")),
+    })
+}

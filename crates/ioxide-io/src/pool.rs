@@ -1,0 +1,200 @@
+//! A bounded pool of threads for calls that block: the one place where ioxide starts threads.
+//!
+//! Jobs are whole operations and know no Python; who asked for one is told by the job itself. Threads start when there is
+//! work for them, and end after [`IDLE_SECONDS`] without.
+//!
+//! Invariants:
+//! P1. A job runs outside the lock, once, and a panic in it ends neither the thread nor the pool.
+//! P2. `unfinished` counts what was submitted and has not ended; `wait_until_finished` returns when it was zero.
+//! P3. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long a thread waits for another job.
+const IDLE_SECONDS: u64 = 10;
+/// Threads at most: what asyncio's default executor has, `min(32, processors + 4)`.
+const MOST_THREADS: usize = 32;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    unfinished: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    submitted: Condvar,
+    finished: Condvar,
+}
+
+/// A pool; clones are the same one.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    most_threads: usize,
+}
+
+impl Pool {
+    /// A pool of at most `most_threads` threads. None is started yet.
+    pub fn new(most_threads: usize) -> Pool {
+        Pool { shared: Arc::new(Shared::default()), most_threads: most_threads.max(1) }
+    }
+
+    /// The pool of this process (P3).
+    pub fn shared() -> Pool {
+        static SHARED: Mutex<Option<(u32, Pool)>> = Mutex::new(None);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        match &*shared {
+            Some((owner, pool)) if *owner == process => pool.clone(),
+            _ => {
+                let processors = thread::available_parallelism().map_or(1, usize::from);
+                let pool = Pool::new((processors + 4).min(MOST_THREADS));
+                // The parent's pool is not dropped here: its lock may be held by a thread that exists no more.
+                std::mem::forget(shared.replace((process, pool.clone())));
+                pool
+            }
+        }
+    }
+
+    /// Runs the job on a thread of the pool as soon as one is free.
+    /// Fails: where no thread can be started and none runs.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        state.jobs.push_back(Box::new(job));
+        state.unfinished += 1;
+        if state.idle >= state.jobs.len() || state.threads >= self.most_threads {
+            drop(state);
+            self.shared.submitted.notify_one();
+            return Ok(());
+        }
+        state.threads += 1;
+        drop(state);
+        let shared = Arc::clone(&self.shared);
+        let started = thread::Builder::new().name("ioxide-files".to_owned()).spawn(move || shared.work());
+        started.map(drop).or_else(|error| self.without_thread(error))
+    }
+
+    /// A thread could not be started: the others will come to the job, if there are any.
+    fn without_thread(&self, error: io::Error) -> io::Result<()> {
+        let mut state = self.shared.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return Ok(());
+        }
+        let job = state.jobs.pop_back();
+        state.unfinished -= usize::from(job.is_some());
+        drop(state);
+        drop(job);
+        Err(error)
+    }
+
+    /// Blocks until every job has ended (P2): what was written must not be lost with the process.
+    pub fn wait_until_finished(&self) {
+        let mut state = self.shared.lock();
+        while state.unfinished > 0 {
+            state = self.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing that can panic happens under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next_job() {
+            // P1: the job's own channel is dropped with it, which tells the one who waits.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            let mut state = self.lock();
+            state.unfinished -= 1;
+            if state.unfinished == 0 {
+                self.finished.notify_all();
+            }
+        }
+    }
+
+    /// `None` ends the thread.
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            state.idle += 1;
+            let patience = Duration::from_secs(IDLE_SECONDS);
+            let (guard, waited) =
+                self.submitted.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if waited.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    #[test]
+    fn all_jobs_run_once_on_at_most_so_many_threads() {
+        let pool = Pool::new(3);
+        let (sender, receiver) = mpsc::channel();
+        for number in 0..1000 {
+            let sender = sender.clone();
+            pool.submit(move || sender.send((number, thread::current().id())).unwrap()).unwrap();
+        }
+        pool.wait_until_finished();
+        drop(sender);
+        let (mut numbers, threads): (Vec<_>, Vec<_>) = receiver.into_iter().unzip();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+        assert!(threads.into_iter().collect::<std::collections::HashSet<_>>().len() <= 3);
+    }
+
+    #[test]
+    fn a_panic_ends_neither_thread_nor_pool() {
+        let pool = Pool::new(1);
+        pool.submit(|| panic!("expected by the test")).unwrap();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&ran);
+        pool.submit(move || drop(counter.fetch_add(1, Ordering::SeqCst))).unwrap();
+        pool.wait_until_finished();
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn jobs_that_wait_for_each_other_run_at_the_same_time() {
+        let pool = Pool::new(2);
+        let (to_second, from_first) = mpsc::channel();
+        let (to_first, from_second) = mpsc::channel();
+        pool.submit(move || {
+            to_second.send(1).unwrap();
+            from_second.recv().unwrap();
+        })
+        .unwrap();
+        pool.submit(move || {
+            from_first.recv().unwrap();
+            to_first.send(2).unwrap();
+        })
+        .unwrap();
+        pool.wait_until_finished();
+    }
+}

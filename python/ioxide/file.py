@@ -1,0 +1,410 @@
+"""Files whose methods are awaited and do not block the loop.
+
+What it is: Python's own buffered and text files over a raw file that is filled before an operation and emptied after it, so
+what an operation does is what it always does, and only where it waits differs.
+What it leaves to others: opening is `ioxide.opening`, text `ioxide.text_file`, reading without waiting `ioxide._ioxide`.
+
+Invariants
+O1. One operation at a time: `_busy` is true from its start until nothing of it is under way, in the kernel or on the pool.
+O2. A cancelled operation returns at once; what it has started ends before the next one begins, and a write ends whole.
+O3. `_lines` are lines that Python's file has read and the caller has not; every operation but iteration gives them back first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from ioxide._ioxide import _RawFile as RawFile
+from ioxide._ioxide import _run_in_pool as run_in_pool
+
+__all__ = ("AsyncFile", "BinaryFile")
+
+Result = TypeVar("Result")
+Descriptor = int
+
+# What `RawFile._ready` is asked for, besides a number of bytes.
+ALL, LINE, LINE_OR_RETURN = -1, -2, -3
+# Iteration reads so many lines at a time, and lets other tasks run after so many seconds.
+LINES_AT_MOST = 512
+SECONDS_AT_MOST = 0.001
+
+
+class AsyncFile:
+    """A file whose operations are coroutines. Made by `ioxide.open`; not thread-safe, as nothing of asyncio's is.
+
+    Operations that overlap, from several tasks, run one after the other in the order in which they were called.
+    Cancelling one returns at once; a write that has begun is still written as a whole.
+    Errors are those of the same operation on a synchronous file, with the same errno.
+    """
+
+    _unit = 1  # bytes that one unit of `read(size)` may take
+    _line = LINE
+
+    def __init__(self, raw: RawFile, file: Any) -> None:
+        self._raw = raw
+        self._file = file
+        self._busy = False
+        self._dirty = False
+        self._iterating = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._lines: deque[Any] = deque()
+        self._yielded_at = 0.0
+
+    # One operation at a time (O1).
+
+    async def _enter(self) -> None:
+        if self._busy:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._leave()
+                raise
+        self._busy = True
+
+    def _leave(self, _ended: object = None) -> None:
+        self._busy = False
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._busy = True
+                turn.set_result(None)
+                return
+
+    async def _wait(self, under_way: asyncio.Future[Any]) -> None:
+        """Wait for work on the pool. If the waiting is cancelled, the turn ends when the work does (O2)."""
+        try:
+            await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            if not under_way.done():
+                raise _UnderWayError(under_way) from None
+            raise
+
+    async def _operate(self, need: int | None, operation: Callable[..., Result], *arguments: Any) -> Result:
+        """Run a method of the synchronous file when what it needs is at hand; then send what it has written."""
+        await self._enter()
+        under_way = None
+        try:
+            if self._iterating:
+                self._give_lines_back()
+            if self._dirty and need is not None:
+                await self._flush()
+            if need is not None and not self._raw._ready(need):
+                await self._wait(self._raw._fetch(need))
+            result = operation(*arguments)
+            settling = self._raw._settle()
+            if settling is not None:
+                await self._wait(settling)
+            return result
+        except _UnderWayError as cancelled:
+            under_way = cancelled.future
+            raise asyncio.CancelledError from None
+        finally:
+            self._leave_after(under_way)
+
+    def _leave_after(self, under_way: asyncio.Future[None] | None) -> None:
+        if under_way is None:
+            self._leave()
+        else:
+            under_way.add_done_callback(self._forget)
+
+    def _forget(self, ended: asyncio.Future[None]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # what could not be written is kept, and the next flush says why
+        self._leave()
+
+    async def _flush(self) -> None:
+        """Send what the buffer has taken, before an operation that would wait for that in the middle."""
+        self._flush_buffer()
+        settling = self._raw._settle()
+        if settling is not None:
+            await self._wait(settling)
+        self._dirty = False
+
+    def _flush_buffer(self) -> None:
+        self._file.flush()
+
+    async def _in_pool(self, operation: Callable[..., Result], *arguments: Any) -> Result:
+        """Run a method of the synchronous file that may wait for long and is rare."""
+        async with self._turn():
+            self._give_lines_back()
+            await self._flush_if_writable()
+            running = run_in_pool(operation, *arguments)
+            await self._wait(running)
+            return running.result()
+
+    async def _flush_if_writable(self) -> None:
+        if not self._file.closed and self._dirty:
+            await self._flush()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        await self._enter()
+        under_way = None
+        try:
+            yield
+        except _UnderWayError as cancelled:
+            under_way = cancelled.future
+            raise asyncio.CancelledError from None
+        finally:
+            self._leave_after(under_way)
+
+    # Reading.
+
+    async def read(self, size: int | None = -1, /) -> Any:
+        """Read at most `size` bytes or characters; all up to the end of the file without a size."""
+        return await self._operate(self._need(size), self._file.read, -1 if size is None else size)
+
+    def _need(self, size: int | None) -> int:
+        return ALL if size is None or size < 0 else size * self._unit
+
+    async def readline(self, size: int | None = -1, /) -> Any:
+        """Read a line with its end; an empty one at the end of the file."""
+        if self._iterating and self._lines and (size is None or size < 0) and not self._busy:
+            return self._lines.popleft()
+        return await self._operate(self._line, self._file.readline, -1 if size is None else size)
+
+    async def readlines(self, hint: int | None = -1, /) -> list[Any]:
+        """Read the lines up to the end of the file, or until they have `hint` bytes or characters."""
+        return await self._operate(ALL, self._file.readlines, -1 if hint is None else hint)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        lines = self._lines
+        if lines and not self._busy:
+            return lines.popleft()
+        return await self._next_line()
+
+    async def _next_line(self) -> Any:
+        async with self._turn():
+            if not self._lines:
+                await self._read_lines()
+            self._iterating = bool(self._lines)
+            line = self._lines.popleft() if self._lines else None
+        if line is None:
+            raise StopAsyncIteration
+        return line
+
+    async def _read_lines(self) -> None:
+        now = time.monotonic()
+        if now - self._yielded_at > SECONDS_AT_MOST:
+            if self._iterating:
+                await asyncio.sleep(0)
+            self._yielded_at = time.monotonic()
+        if self._dirty:
+            await self._flush()
+        raw = self._raw
+        if not raw._ready(self._line):
+            await self._wait(raw._fetch(self._line))
+        self._lines.extend(islice(self._file, min(max(raw._lines(self._line), 1), self._lines_ahead())))
+
+    def _lines_ahead(self) -> int:
+        return LINES_AT_MOST
+
+    def _give_lines_back(self) -> None:
+        """What iteration has read ahead is read again by the next operation (O3)."""
+        raise NotImplementedError
+
+    # Writing.
+
+    async def write(self, data: Any, /) -> int:
+        """Write all of `data`, and return how many bytes or characters that was."""
+        self._dirty = True
+        return await self._operate(None, self._file.write, data)
+
+    async def writelines(self, lines: Iterable[Any], /) -> None:
+        """Write each of the lines; no line ends are added."""
+        self._dirty = True
+        await self._operate(None, self._file.writelines, lines)
+
+    async def flush(self) -> None:
+        """Hand what is buffered to the kernel. Only `sync` makes it survive a power failure."""
+        await self._operate(None, self._file.flush)
+        self._dirty = False
+
+    async def sync(self, *, data_only: bool = False) -> None:
+        """Wait until what was written, and the file's attributes unless `data_only`, are on the disk."""
+        await self._operate(None, self._file.flush)
+        await self._raw._sync(data_only)
+
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Change the length of the file to `size` bytes, its position unless given; return the new length."""
+        return await self._in_pool(self._file.truncate, size)
+
+    # The position.
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; return the new one."""
+        result: int = await self._operate(None, self._file.seek, offset, whence)
+        self._iterating = False
+        return result
+
+    async def tell(self) -> int:
+        """Return the position."""
+        position: int = await self._operate(None, self._tell)
+        return position
+
+    def _tell(self) -> int:
+        return self._file.tell()  # type: ignore[no-any-return]
+
+    # Positional, and so safe from several tasks at once.
+
+    async def pread(self, size: int, offset: int, /) -> bytes:
+        """Read at most `size` bytes at `offset`, past buffers and encoding, without moving the position."""
+        data = self._raw._pread_now(size, offset)
+        return data if data is not None else await self._raw._pread(size, offset)
+
+    async def pwrite(self, data: Any, offset: int, /) -> int:
+        """Write all of `data` at `offset`, past buffers and encoding, without moving the position."""
+        return await asyncio.shield(self._raw._pwrite(data, offset))
+
+    # The end.
+
+    async def close(self) -> None:
+        """Write what is buffered and close the file. Closing a closed file does nothing."""
+        if self._file.closed:
+            return
+        try:
+            await self._enter()
+        except asyncio.CancelledError:
+            self._waiting.appendleft(self._closing_turn())
+            raise
+        under_way = None
+        try:
+            with contextlib.suppress(OSError):  # close() tries again, and says what is wrong
+                await self._flush_if_writable()
+        except _UnderWayError as cancelled:
+            under_way = cancelled.future
+            raise asyncio.CancelledError from None
+        finally:
+            if under_way is None:
+                try:
+                    self._file.close()
+                finally:
+                    self._leave()
+            else:
+                self._waiting.appendleft(self._closing_turn())
+                under_way.add_done_callback(self._forget)
+
+    def _closing_turn(self) -> asyncio.Future[None]:
+        """A turn that closes the file when it comes: a close() that was cancelled still closes."""
+        turn = asyncio.get_running_loop().create_future()
+        turn.add_done_callback(self._close_in_turn)
+        return turn
+
+    def _close_in_turn(self, _turn: asyncio.Future[None]) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # What asks nothing of the disk.
+
+    async def isatty(self) -> bool:
+        """Whether the file is a terminal."""
+        return self._file.isatty()  # type: ignore[no-any-return]
+
+    async def seekable(self) -> bool:
+        """Whether the position can be moved."""
+        return self._file.seekable()  # type: ignore[no-any-return]
+
+    async def writable(self) -> bool:
+        """Whether the file was opened for writing."""
+        return self._file.writable()  # type: ignore[no-any-return]
+
+    def readable(self) -> bool:
+        """Whether the file was opened for reading."""
+        return self._file.readable()  # type: ignore[no-any-return]
+
+    def fileno(self) -> Descriptor:
+        """The descriptor; it belongs to the file."""
+        return self._file.fileno()  # type: ignore[no-any-return]
+
+    def detach(self) -> Any:
+        """Separate the layer below from the file, which is unusable afterwards; return the synchronous object."""
+        return self._file.detach()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._file.closed  # type: ignore[no-any-return]
+
+    @property
+    def name(self) -> Any:
+        """What was given to `open`."""
+        return self._file.name
+
+    @property
+    def mode(self) -> str:
+        """The mode, as the synchronous file tells it."""
+        return self._file.mode  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} over {self._file!r}>"
+
+
+class BinaryFile(AsyncFile):
+    """A file of bytes, buffered or (`buffering=0`) raw."""
+
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Read at most `size` bytes with at most one call of the kernel."""
+        return await self._operate(1, self._file.read1, size)
+
+    async def readinto(self, buffer: Any, /) -> int:
+        """Read into a writable bytes-like object; return how many bytes."""
+        return await self._operate(memoryview(buffer).nbytes, self._file.readinto, buffer)
+
+    async def readinto1(self, buffer: Any, /) -> int:
+        """Read into a writable bytes-like object with at most one call of the kernel; return how many bytes."""
+        return await self._operate(1, self._file.readinto1, buffer)
+
+    async def readall(self) -> bytes:
+        """Read everything up to the end of the file."""
+        return await self._operate(ALL, self._file.read)
+
+    async def peek(self, size: int = 0, /) -> bytes:
+        """Return buffered bytes without moving the position."""
+        return await self._operate(1, self._file.peek, size)
+
+    @property
+    def raw(self) -> RawFile:
+        """The raw file under the buffer."""
+        return self._raw
+
+    def _lines_ahead(self) -> int:
+        return LINES_AT_MOST if self._raw.seekable() else 1
+
+    def _give_lines_back(self) -> None:
+        if self._lines:
+            read_ahead = sum(map(len, self._lines))
+            self._lines.clear()
+            self._file.seek(-read_ahead, os.SEEK_CUR)
+        self._iterating = False
+
+
+class _UnderWayError(BaseException):
+    """A cancelled operation has left this work behind."""
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        super().__init__()
+        self.future = future

@@ -1,0 +1,202 @@
+"""`ioxide.open`: from the arguments of the built-in `open` to an asynchronous file.
+
+What it is: the checks, the descriptor and the layers that `open` makes, where only the descriptor may have to be waited for.
+What it leaves to others: what the file does is `ioxide.file`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from ioxide._ioxide import _open_descriptor as open_descriptor
+from ioxide._ioxide import _open_descriptor_now as open_descriptor_now
+from ioxide._ioxide import _RawFile as RawFile
+from ioxide._ioxide import _run_in_pool as run_in_pool
+from ioxide.file import AsyncFile, BinaryFile
+from ioxide.text_file import TextFile
+
+__all__ = ("Opening", "check_arguments", "dress", "open")
+
+Name = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
+Opener = Callable[[Any, int], int]
+
+
+class Mode(NamedTuple):
+    """What the letters of a mode mean."""
+
+    raw: str
+    flags: int
+    binary: bool
+    creating: bool
+    reading: bool
+    writing: bool
+    appending: bool
+    updating: bool
+
+
+@lru_cache(maxsize=64)
+def _mode(mode: str) -> Mode:
+    letters = set(mode)
+    if letters - set("axrwb+t") or len(mode) > len(letters):
+        raise ValueError(f"invalid mode: {mode!r}")
+    creating, reading, writing, appending = ("x" in mode, "r" in mode, "w" in mode, "a" in mode)
+    updating, binary = "+" in mode, "b" in mode
+    if "t" in mode and binary:
+        raise ValueError("can't have text and binary mode at once")
+    if creating + reading + writing + appending > 1:
+        raise ValueError("must have exactly one of create/read/write/append mode")
+    if not (creating or reading or writing or appending):
+        raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
+    flags = os.O_CLOEXEC | (os.O_RDWR if updating else os.O_RDONLY if reading else os.O_WRONLY)
+    if creating:
+        flags |= os.O_EXCL | os.O_CREAT
+    if writing:
+        flags |= os.O_CREAT | os.O_TRUNC
+    if appending:
+        flags |= os.O_APPEND | os.O_CREAT
+    raw = ("x" if creating else "r" if reading else "w" if writing else "a") + ("+" if updating else "")
+    return Mode(raw, flags, binary, creating, reading, writing, appending, updating)
+
+
+class Opening(Awaitable[AsyncFile]):
+    """What `open` returns: await it, or enter it with `async with`, which closes the file at the end."""
+
+    __slots__ = ("_coroutine", "_obj")
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+        self._obj: AsyncFile | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncFile]:
+        if self._obj is None:
+            self._obj = yield from self._coroutine.__await__()
+        return self._obj
+
+    async def __aenter__(self) -> AsyncFile:
+        return await self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        file, self._obj = self._obj, None
+        if file is not None:
+            await file.close()
+
+
+def open(
+    file: Name,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Opener | None = None,
+) -> Opening:
+    """Open a file, as `open` does, for operations that are awaited.
+
+    Takes the arguments of the built-in `open` and raises what it raises. Await the result, or use it with `async with`.
+    An `opener` is called on a thread. Works on every asyncio event loop.
+    """
+    # Here, and not in the coroutine, so that the warning names the caller.
+    encoding = encoding if "b" in mode else io.text_encoding(encoding)
+    return Opening(_open(file, mode, buffering, encoding, errors, newline, closefd, opener))
+
+
+async def _open(
+    file: Name,
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    closefd: bool,
+    opener: Opener | None,
+) -> AsyncFile:
+    if not isinstance(file, int):
+        file = os.fspath(file)
+    if not isinstance(file, str | bytes | int):
+        raise TypeError(f"invalid file: {file!r}")
+    parsed = check_arguments(mode, buffering, encoding, errors, newline)
+    raw = await _open_raw(file, parsed, closefd, opener)
+    try:
+        return dress(raw, mode, parsed, buffering, encoding, errors, newline)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def check_arguments(
+    mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None
+) -> Mode:
+    """What the mode means. Fails: ValueError or LookupError where `open` raises it before it opens anything."""
+    parsed = _mode(mode)
+    if parsed.binary:
+        for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+            if value is not None:
+                article = "a" if name == "newline" else "an"
+                raise ValueError(f"binary mode doesn't take {article} {name} argument")
+        if buffering == 1:
+            message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+    elif buffering == 0:
+        raise ValueError("can't have unbuffered text I/O")
+    elif encoding is not None and encoding != "locale":
+        codecs.lookup(encoding)
+    return parsed
+
+
+async def _open_raw(file: str | bytes | int, mode: Mode, closefd: bool, opener: Opener | None) -> RawFile:
+    if isinstance(file, int):
+        raw = RawFile(file, mode.raw, closefd)
+    else:
+        if not closefd:
+            raise ValueError("Cannot use closefd=False with file name")
+        if opener is not None:
+            descriptor = await run_in_pool(opener, file, mode.flags)
+        else:
+            encoded = os.fsencode(file)
+            opened = open_descriptor_now(file, encoded, mode.flags, 0o666)
+            descriptor = opened if opened is not None else await open_descriptor(file, encoded, mode.flags, 0o666)
+        raw = RawFile(file, mode.raw, True, lambda _name, _flags: descriptor)
+    raw._begin()
+    return raw
+
+
+def dress(
+    raw: RawFile,
+    mode: str,
+    parsed: Mode,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> AsyncFile:
+    """The layers that `open` puts over a raw file."""
+    line_buffering = False
+    if buffering < 0 or (buffering == 1 and not parsed.binary):
+        line_buffering = buffering == 1 or (not raw.seekable() and raw.isatty())
+        buffering = raw._blksize if raw._blksize > 1 else io.DEFAULT_BUFFER_SIZE
+        buffering = max(buffering, io.DEFAULT_BUFFER_SIZE) if io.DEFAULT_BUFFER_SIZE > 8192 else buffering
+    elif buffering == 1:
+        buffering = io.DEFAULT_BUFFER_SIZE
+    if buffering == 0:
+        return BinaryFile(raw, raw)
+    if parsed.updating:
+        layer: Any = io.BufferedRandom(raw, buffering)
+    elif parsed.reading:
+        layer = io.BufferedReader(raw, buffering)
+    else:
+        layer = io.BufferedWriter(raw, buffering)
+    if parsed.binary:
+        return BinaryFile(raw, layer)
+    text = io.TextIOWrapper(layer, encoding, errors, newline, line_buffering)
+    text.mode = mode  # type: ignore[misc]  # as `open` does
+    return TextFile(raw, text, newline)

@@ -152,6 +152,10 @@ fn stop_iteration(value: &Any) -> Raised {
 pub fn await_iterator(object: &Any) -> Result<Object> {
     // SAFETY: O1, O2; the slots belong to the object's class.
     unsafe {
+        // A coroutine is stepped itself, so that whoever looks at `cr_await` sees it.
+        if ffi::PyCoro_CheckExact(object.as_ptr()) == 1 {
+            return Ok(object.to_object());
+        }
         let slots = (*object.type_ptr()).tp_as_async;
         if let Some(get) = slots.as_ref().and_then(|slots| slots.am_await) {
             return Object::from_owned(get(object.as_ptr()));

@@ -1,0 +1,131 @@
+//! The callbacks of a future that is done: out of the future, and into the loop.
+//!
+//! Leaves to others: adding and removing them (futures), whose invariants F1 to F3 are cited here.
+
+use crate::event_loop::{EventLoop, Ready};
+use crate::tasks::{DoneCallback, Task};
+use ioxide_cpython::types::Native;
+use ioxide_cpython::version::FutureObject;
+use ioxide_cpython::{Any, Object, Result, context, imports, names};
+
+/// A callback as Python sees it (F1).
+pub(super) fn shown(callback: &Any) -> Result<Object> {
+    match Task::from_any(callback) {
+        Some(task) => crate::tasks::wakeup_function(task),
+        None => Ok(callback.to_object()),
+    }
+}
+
+/// The callbacks of one future, taken out of it (F2).
+pub(super) struct Callbacks {
+    first: Option<Object>,
+    first_context: Option<Object>,
+    others: Option<Object>,
+}
+
+impl Callbacks {
+    pub(super) fn take(future: &FutureObject) -> Callbacks {
+        Callbacks {
+            first: future.callback0.take(),
+            first_context: future.context0.take(),
+            others: future.callbacks.take(),
+        }
+    }
+
+    pub(super) fn restore(self, future: &FutureObject) {
+        drop(future.callback0.replace(self.first));
+        drop(future.context0.replace(self.first_context));
+        drop(future.callbacks.replace(self.others));
+    }
+
+    pub(super) fn into_pairs(self) -> Result<Vec<(Object, Object)>> {
+        let mut pairs = Vec::new();
+        if let Some(first) = self.first {
+            let first_context = match (self.first_context, Task::from_any(&first)) {
+                (Some(first_context), _) => first_context,
+                (None, Some(task)) => task.context.get_or_none(),
+                (None, None) => context::copy_current()?,
+            };
+            pairs.push((first, first_context));
+        }
+        if let Some(others) = self.others {
+            for entry in others.iterate()? {
+                if let [callback, callback_context] = entry?.tuple_items() {
+                    pairs.push((callback.to_object(), callback_context.to_object()));
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    #[inline]
+    pub(super) fn schedule(self, future: &FutureObject) -> Result<()> {
+        if self.first.is_none() && self.others.is_none() {
+            return Ok(());
+        }
+        let Some(event_loop) = future.event_loop.get_object() else { return Ok(()) };
+        if let Some(first) = self.first {
+            schedule(&event_loop, &first, future, self.first_context.as_deref())?;
+        }
+        if let Some(others) = self.others {
+            for entry in others.iterate()? {
+                if let [callback, callback_context] = entry?.tuple_items() {
+                    schedule(&event_loop, callback, future, Some(callback_context))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Schedules every callback of a future that has just become done.
+#[inline]
+pub fn schedule_callbacks(future: &FutureObject) -> Result<()> {
+    if future.callback0.is_empty() && future.callbacks.is_empty() {
+        return Ok(());
+    }
+    Callbacks::take(future).schedule(future)
+}
+
+/// `loop.call_soon(callback, future, context=callback_context)`
+#[inline]
+pub(super) fn schedule(
+    event_loop: &Any,
+    callback: &Any,
+    future: &FutureObject,
+    callback_context: Option<&Any>,
+) -> Result<()> {
+    let task = Task::from_any(callback);
+    if let Some(native) = EventLoop::fast(event_loop) {
+        let item = match task {
+            Some(task) => Ready::Wakeup(task.to_object(), future.to_object()),
+            None if DoneCallback::is_instance(callback) => {
+                Ready::Done(callback.to_object(), future.to_object())
+            }
+            None => Ready::Callback {
+                callback: callback.to_object(),
+                future: future.to_object(),
+                context: match callback_context {
+                    Some(callback_context) => callback_context.to_object(),
+                    None => context::copy_current()?,
+                },
+            },
+        };
+        native.push_ready(item);
+        return Ok(());
+    }
+    let callback = shown(callback)?;
+    let task_context = task.map(|task| task.context.get_or_none());
+    let callback_context = callback_context.or(task_context.as_deref());
+    call_soon(event_loop, &[&*callback, future], callback_context)
+}
+
+/// `loop.call_soon(*arguments, context=callback_context)` by the loop's own method, whatever loop it is.
+pub fn call_soon(event_loop: &Any, arguments: &[&Any], callback_context: Option<&Any>) -> Result<()> {
+    let Some(callback_context) = callback_context else {
+        return event_loop.call_method(&names().call_soon, arguments).map(drop);
+    };
+    let mut all = arguments.to_vec();
+    all.push(callback_context);
+    event_loop.call_method_keywords(&names().call_soon, &all, &imports().names_context).map(drop)
+}

@@ -59,14 +59,17 @@ def write(folder: Path, program: str, name: str = "program.py") -> None:
     folder.joinpath(name).write_text(program)
 
 
-# A native loop has no Python frames of its own (docs/differences.md).
-FRAME_OF_ASYNCIOS_LOOP = re.compile(r'  File "[^"]*asyncio/base_events\.py", line \d+, in \w+\n(?:    .*\n)*')
+# What is native has no Python frames of its own (docs/differences.md).
+FRAME_OF_WHAT_IS_NATIVE = re.compile(r'  File "[^"]*asyncio/(?:base_events|locks|tasks)\.py", line \d+, in \w+\n(?:    .*\n)*')
+
+
+def without_native_frames(result: Result) -> Result:
+    return result._replace(errors=FRAME_OF_WHAT_IS_NATIVE.sub("", result.errors))
 
 
 def assert_same(ioxide_run: list[str], arguments: list[str], folder: Path) -> Result:
-    expected = run([*PYTHON, *arguments], folder)
-    expected = expected._replace(errors=FRAME_OF_ASYNCIOS_LOOP.sub("", expected.errors))
-    assert run([*ioxide_run, *arguments], folder) == expected
+    expected = without_native_frames(run([*PYTHON, *arguments], folder))
+    assert without_native_frames(run([*ioxide_run, *arguments], folder)) == expected
     return expected
 
 

@@ -345,9 +345,8 @@ def test_an_overridden_transport_is_used(run: Run) -> None:
 def test_an_error_of_the_factory_leaves_nothing_open(run: Run) -> None:
     async def main() -> None:
         before = open_descriptors()
-        with listener() as server:
-            with pytest.raises(ZeroDivisionError):
-                await asyncio.get_running_loop().create_connection(lambda: 1 / 0, *server.getsockname())  # type: ignore
+        with listener() as server, pytest.raises(ZeroDivisionError):
+            await asyncio.get_running_loop().create_connection(lambda: 1 / 0, *server.getsockname())  # type: ignore
         gc.collect()  # up to 3.13 asyncio leaves the socket to its finalizer
         assert open_descriptors() == before
 

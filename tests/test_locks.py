@@ -12,9 +12,9 @@ import weakref
 from typing import Any
 
 import pytest
-from primitives import NATIVES, agree, cancelled_everywhere, ended, entering, told, turns
 
 import ioxide
+from primitives import NATIVES, agree, cancelled_everywhere, ended, entering, told, turns
 
 CLASSES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore")
 

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import pytest
+
 from primitives import agree, ended, told, turns
 
 

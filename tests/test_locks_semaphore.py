@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from primitives import agree, cancelled_everywhere, ended, entering, told, turns
 
 

@@ -13,9 +13,9 @@ import weakref
 from typing import Any
 
 import pytest
-from primitives import agree, cancelled_everywhere, ended, told, turns
 
 import ioxide
+from primitives import agree, cancelled_everywhere, ended, told, turns
 
 KINDS = ("Queue", "LifoQueue", "PriorityQueue")
 HAS_SHUTDOWN = sys.version_info >= (3, 13)

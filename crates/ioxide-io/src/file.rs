@@ -152,7 +152,7 @@ impl FileRef {
             if libc::fstatfs(self.0, status.as_mut_ptr()) < 0 {
                 return Storage::Remote;
             }
-            status.assume_init().f_type as i64
+            status.assume_init().f_type
         };
         match kind {
             TMPFS | RAMFS | HUGETLBFS => Storage::Memory,

@@ -175,7 +175,10 @@ mod tests {
         pool.submit(|| panic!("expected by the test")).unwrap();
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&ran);
-        pool.submit(move || drop(counter.fetch_add(1, Ordering::SeqCst))).unwrap();
+        pool.submit(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        })
+        .unwrap();
         pool.wait_until_finished();
         assert_eq!(ran.load(Ordering::SeqCst), 1);
     }

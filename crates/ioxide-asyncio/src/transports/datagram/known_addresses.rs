@@ -67,7 +67,7 @@ impl KnownAddresses {
             _ => {}
         }
         let place = self.place_of(address);
-        let replaced = self.places[place].replace(Known { address: address.clone(), object });
+        let replaced = self.places[place].replace(Known { address: *address, object });
         (place, Replaced(replaced.map(|known| known.object)))
     }
 }

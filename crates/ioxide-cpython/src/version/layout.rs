@@ -170,6 +170,7 @@ impl ListNode {
 ///
 /// # Safety
 /// The node is that of a live task.
+#[cfg(not(Py_3_14))]
 pub unsafe fn task_of_node(node: *const ListNode) -> Object {
     // SAFETY: the caller's promise: the node lies at its place in a task.
     unsafe {

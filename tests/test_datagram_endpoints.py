@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import logging
 import os
 import socket
@@ -30,7 +31,7 @@ async def refused(kind: type[BaseException], **options: Any) -> str:
 
 
 def test_it_is_a_coroutine_function(loop: asyncio.AbstractEventLoop) -> None:
-    assert asyncio.iscoroutinefunction(loop.create_datagram_endpoint)
+    assert inspect.iscoroutinefunction(loop.create_datagram_endpoint)
 
 
 def test_a_local_and_a_remote_address(run: Any) -> None:

@@ -49,9 +49,11 @@ class Canary:
         self.is_over = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            writer.write(line)
-        writer.close()
+        try:
+            while line := await reader.readline():
+                writer.write(line)
+        finally:
+            writer.close()
 
     async def sing(self, address: Any) -> None:
         reader, writer = await asyncio.open_connection(*address)

@@ -52,15 +52,16 @@ def look(tool: str, process: subprocess.Popen[str]) -> str:
 def test_ps_lists_the_tasks_with_names_stacks_and_awaiters(program: subprocess.Popen[str]) -> None:
     lines = look("ps", program).splitlines()
     leaf = next(line for line in lines if "first leaf" in line)
-    assert "sleep -> leaf" in leaf and "the branch" in leaf
+    # Native sleep() has no Python frame (docs/differences.md).
+    assert "leaf" in leaf.replace("first leaf", "") and "the branch" in leaf
     assert any("the branch" in line and "branch" in line and "leaf" not in line for line in lines)
-    assert any("Task-" in line and "sleep -> leaf" in line for line in lines)
+    assert any("Task-" in line and " leaf" in line for line in lines)
 
 
 def test_pstree_shows_who_awaits_whom(program: subprocess.Popen[str]) -> None:
     tree = look("pstree", program)
     assert tree.index("(T) Task-1") < tree.index("(T) the branch") < tree.index("(T) first leaf")
-    assert "leaf" in tree and "sleep" in tree
+    assert "leaf" in tree.replace("first leaf", "")
 
 
 def test_the_call_graph_names_who_awaits() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import os
 import ssl
 import weakref
@@ -200,7 +201,7 @@ def test_what_start_tls_refuses(run: Run, authority: Authority) -> None:
         protocol = Recorder()
         transport, far = await connect_plainly(protocol)
         start_tls = asyncio.get_running_loop().start_tls
-        assert asyncio.iscoroutinefunction(start_tls)
+        assert inspect.iscoroutinefunction(start_tls)
         with pytest.raises(TypeError, match=r"^sslcontext is expected to be an instance of ssl\.SSLContext, got None$"):
             await start_tls(transport, protocol, None)
         with pytest.raises(TypeError, match=r"^transport <object object at .*> is not supported by start_tls\(\)$"):

@@ -421,6 +421,7 @@ def test_derived_class_is_asked(side: Side) -> None:
     assert log == ["create", "done", "abort"]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="since then a task in Python is nobody that current_task() in C knows")
 def test_foreign_tasks_and_foreign_parents(side: Side) -> None:
     async def body() -> list[Any]:
         loop = asyncio.get_running_loop()

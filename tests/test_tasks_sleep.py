@@ -30,7 +30,11 @@ def test_returns_the_result(delay: Any) -> None:
     assert same_on_all_sides(main) == (None, "result", (1, 2))
 
 
-@pytest.mark.parametrize("delay", ["1", None, math.nan, [], 10**400, fractions.Fraction(1, 1000)])
+# asyncio refuses NaN since 3.13; ioxide does on every version.
+NOT_A_NUMBER = [math.nan] if "isnan" in inspect.getsource(asyncio.sleep) else []
+
+
+@pytest.mark.parametrize("delay", ["1", None, *NOT_A_NUMBER, [], 10**400, fractions.Fraction(1, 1000)])
 def test_refuses_what_is_no_delay(delay: Any) -> None:
     async def main(side: Side) -> Any:
         coroutine = side.sleep(delay)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -350,9 +351,12 @@ def test_a_foreign_task_and_a_task_that_is_none_of_asyncios(side: Side) -> None:
 
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
-        return [await asyncio.Task(body(), loop=loop), await asyncio.tasks._PyTask(body(), loop=loop)]  # type: ignore[attr-defined]
+        classes = [asyncio.Task]
+        if sys.version_info < (3, 14):  # since then a task in Python is nobody that current_task() in C knows
+            classes.append(asyncio.tasks._PyTask)  # type: ignore[attr-defined]
+        return [await class_(body(), loop=loop) for class_ in classes]
 
-    assert side.run(main()) == [True, True]
+    assert set(side.run(main())) == {True}
 
 
 def test_nothing_is_left_of_a_timeout(side: Side) -> None:

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_running_child_is_left_alone() {
-        let (process, id) = start("read line");
+        let (process, id) = start("exec sleep 60");
         assert_eq!(
             wait(libc::P_PID, id as libc::id_t).unwrap_or(None),
             reap(process.as_fd(), id).unwrap_or(None)

@@ -64,13 +64,7 @@ unsafe impl Native for Listener {
 }
 
 pub(super) fn initialize() -> Result<()> {
-    LISTENER.set(
-        NativeClass::new::<Listener>(c"ioxide.Listener")
-            .not_instantiable()
-            .collected::<Listener>()
-            .dropped::<Listener>()
-            .create(&[])?,
-    );
+    LISTENER.set(NativeClass::core::<Listener>(c"ioxide.Listener")?);
     Ok(())
 }
 

@@ -188,13 +188,7 @@ impl Receiver for EventLoop {
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    LOOP_CORE.set(
-        NativeClass::new::<LoopCore>(c"ioxide.LoopCore")
-            .not_instantiable()
-            .collected::<LoopCore>()
-            .dropped::<LoopCore>()
-            .create(&[])?,
-    );
+    LOOP_CORE.set(NativeClass::core::<LoopCore>(c"ioxide.LoopCore")?);
     let class = ShellClass::create(methods::definition())?;
     EVENT_LOOP.set(class);
     accept::initialize()?;

@@ -46,13 +46,7 @@ unsafe impl Native for Delivery {
 }
 
 pub fn initialize() -> Result<()> {
-    DELIVERY.set(
-        NativeClass::new::<Delivery>(c"ioxide.Delivery")
-            .not_instantiable()
-            .collected::<Delivery>()
-            .dropped::<Delivery>()
-            .create(&[])?,
-    );
+    DELIVERY.set(NativeClass::core::<Delivery>(c"ioxide.Delivery")?);
     DELIVER.set(FunctionDefinition::new(method0(c"deliver", Delivery::deliver)));
     Ok(())
 }

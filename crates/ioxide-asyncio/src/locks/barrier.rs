@@ -89,13 +89,7 @@ impl Primitive for BarrierCore {
 
 /// Creates the class.
 pub fn initialize(locks: &Any) -> Result<&'static Any> {
-    BARRIER_CORE.set(
-        NativeClass::new::<BarrierCore>(c"ioxide.BarrierCore")
-            .not_instantiable()
-            .collected::<BarrierCore>()
-            .dropped::<BarrierCore>()
-            .create(&[])?,
-    );
+    BARRIER_CORE.set(NativeClass::core::<BarrierCore>(c"ioxide.BarrierCore")?);
     let members = locks.get_attribute_str(c"_BarrierState")?;
     MEMBERS.set(Members {
         states: [

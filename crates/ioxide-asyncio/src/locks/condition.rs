@@ -83,13 +83,7 @@ impl Primitive for ConditionCore {
 
 /// Creates the class.
 pub fn initialize(locks: &Any) -> Result<&'static Any> {
-    CONDITION_CORE.set(
-        NativeClass::new::<ConditionCore>(c"ioxide.ConditionCore")
-            .not_instantiable()
-            .collected::<ConditionCore>()
-            .dropped::<ConditionCore>()
-            .create(&[])?,
-    );
+    CONDITION_CORE.set(NativeClass::core::<ConditionCore>(c"ioxide.ConditionCore")?);
     let base = locks.get_attribute_str(c"Condition")?;
     let passes_notifications_on = base.get_attribute_optional(&names()._notify)?.is_some();
     RULES.set(Rules { passes_notifications_on });

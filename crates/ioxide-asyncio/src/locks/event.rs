@@ -58,13 +58,7 @@ impl Primitive for EventCore {
 
 /// Creates the class.
 pub fn initialize(locks: &Any) -> Result<&'static Any> {
-    EVENT_CORE.set(
-        NativeClass::new::<EventCore>(c"ioxide.EventCore")
-            .not_instantiable()
-            .collected::<EventCore>()
-            .dropped::<EventCore>()
-            .create(&[])?,
-    );
+    EVENT_CORE.set(NativeClass::core::<EventCore>(c"ioxide.EventCore")?);
     let base = locks.get_attribute_str(c"Event")?;
     SHELL.set(ShellClass::create(ShellDefinition {
         name: c"Event",

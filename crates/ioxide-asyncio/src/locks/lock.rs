@@ -66,13 +66,7 @@ impl Primitive for LockCore {
 
 /// Creates the class.
 pub fn initialize(locks: &Any) -> Result<&'static Any> {
-    LOCK_CORE.set(
-        NativeClass::new::<LockCore>(c"ioxide.LockCore")
-            .not_instantiable()
-            .collected::<LockCore>()
-            .dropped::<LockCore>()
-            .create(&[])?,
-    );
+    LOCK_CORE.set(NativeClass::core::<LockCore>(c"ioxide.LockCore")?);
     let base = locks.get_attribute_str(c"Lock")?;
     SHELL.set(ShellClass::create(ShellDefinition {
         name: c"Lock",

@@ -78,13 +78,7 @@ impl Primitive for SemaphoreCore {
 
 /// Creates the classes.
 pub fn initialize(locks: &Any) -> Result<(&'static Any, &'static Any)> {
-    SEMAPHORE_CORE.set(
-        NativeClass::new::<SemaphoreCore>(c"ioxide.SemaphoreCore")
-            .not_instantiable()
-            .collected::<SemaphoreCore>()
-            .dropped::<SemaphoreCore>()
-            .create(&[])?,
-    );
+    SEMAPHORE_CORE.set(NativeClass::core::<SemaphoreCore>(c"ioxide.SemaphoreCore")?);
     let base = locks.get_attribute_str(c"Semaphore")?;
     let bounded_base = locks.get_attribute_str(c"BoundedSemaphore")?;
     SHELL.set(ShellClass::create(ShellDefinition {

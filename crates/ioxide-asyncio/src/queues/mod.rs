@@ -55,13 +55,7 @@ const STORAGE: [&str; 3] = ["_init", "_put", "_get"];
 /// Creates the classes and adds them to `_ioxide`.
 pub fn add_to(module: &Module<'_>) -> Result<()> {
     items::initialize()?;
-    QUEUE_CORE.set(
-        NativeClass::new::<QueueCore>(c"ioxide.QueueCore")
-            .not_instantiable()
-            .collected::<QueueCore>()
-            .dropped::<QueueCore>()
-            .create(&[])?,
-    );
+    QUEUE_CORE.set(NativeClass::core::<QueueCore>(c"ioxide.QueueCore")?);
     let queues = import(c"asyncio.queues")?;
     let base = queues.get_attribute_str(c"Queue")?;
     SHELL.set(ShellClass::create(ShellDefinition {

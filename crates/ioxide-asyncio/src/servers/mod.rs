@@ -66,13 +66,7 @@ unsafe impl Native for ServerCore {
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    SERVER_CORE.set(
-        NativeClass::new::<ServerCore>(c"ioxide.ServerCore")
-            .not_instantiable()
-            .collected::<ServerCore>()
-            .dropped::<ServerCore>()
-            .create(&[])?,
-    );
+    SERVER_CORE.set(NativeClass::core::<ServerCore>(c"ioxide.ServerCore")?);
     SERVER.set(ShellClass::create(methods::definition()?)?);
     Ok(())
 }

@@ -133,13 +133,7 @@ unsafe impl Native for TlsCore {
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    TLS_CORE.set(
-        NativeClass::new::<TlsCore>(c"ioxide.TlsCore")
-            .not_instantiable()
-            .collected::<TlsCore>()
-            .dropped::<TlsCore>()
-            .create(&[])?,
-    );
+    TLS_CORE.set(NativeClass::core::<TlsCore>(c"ioxide.TlsCore")?);
     asyncio::initialize()?;
     SSL_PROTOCOL.set(protocol::create_class()?);
     transport::initialize()

@@ -64,13 +64,7 @@ impl Receiver for SslTransport {
 
 /// Creates the classes.
 pub(super) fn initialize() -> Result<()> {
-    TRANSPORT_CORE.set(
-        NativeClass::new::<TransportCore>(c"ioxide.TlsTransportCore")
-            .not_instantiable()
-            .collected::<TransportCore>()
-            .dropped::<TransportCore>()
-            .create(&[])?,
-    );
+    TRANSPORT_CORE.set(NativeClass::core::<TransportCore>(c"ioxide.TlsTransportCore")?);
     BYTES_LIKE.set(tuple(&[&imports().bytearray, &imports().memoryview])?);
     SSL_TRANSPORT.set(ShellClass::create(ShellDefinition {
         name: c"_SSLProtocolTransport",

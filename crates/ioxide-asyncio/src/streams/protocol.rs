@@ -73,13 +73,7 @@ const CALLED: [&str; 4] = ["data_received", "_drain_helper", "_get_close_waiter"
 
 /// Creates the class.
 pub(super) fn initialize() -> Result<()> {
-    PROTOCOL_CORE.set(
-        NativeClass::new::<ProtocolCore>(c"ioxide.StreamReaderProtocolCore")
-            .not_instantiable()
-            .collected::<ProtocolCore>()
-            .dropped::<ProtocolCore>()
-            .create(&[])?,
-    );
+    PROTOCOL_CORE.set(NativeClass::core::<ProtocolCore>(c"ioxide.StreamReaderProtocolCore")?);
     PROTOCOL.set(ShellClass::create(ShellDefinition {
         name: c"StreamReaderProtocol",
         bases: vec![ASYNCIO.get().protocol.clone()],

@@ -75,13 +75,7 @@ const CALLED: [&str; 10] = [
 
 /// Creates the class.
 pub(super) fn initialize() -> Result<()> {
-    READER_CORE.set(
-        NativeClass::new::<ReaderCore>(c"ioxide.ReaderCore")
-            .not_instantiable()
-            .collected::<ReaderCore>()
-            .dropped::<ReaderCore>()
-            .create(&[])?,
-    );
+    READER_CORE.set(NativeClass::core::<ReaderCore>(c"ioxide.ReaderCore")?);
     let mut methods = methods();
     methods.extend(reading::methods());
     STREAM_READER.set(ShellClass::create(ShellDefinition {

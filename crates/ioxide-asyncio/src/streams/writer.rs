@@ -56,13 +56,7 @@ impl Core for WriterCore {
 
 /// Creates the class.
 pub(super) fn initialize() -> Result<()> {
-    WRITER_CORE.set(
-        NativeClass::new::<WriterCore>(c"ioxide.WriterCore")
-            .not_instantiable()
-            .collected::<WriterCore>()
-            .dropped::<WriterCore>()
-            .create(&[])?,
-    );
+    WRITER_CORE.set(NativeClass::core::<WriterCore>(c"ioxide.WriterCore")?);
     STREAM_WRITER.set(ShellClass::create(ShellDefinition {
         name: c"StreamWriter",
         bases: vec![ASYNCIO.get().stream_writer.clone()],

@@ -36,6 +36,11 @@ impl NativeClass {
         }
     }
 
+    /// The class of a core: made by Rust only, seen by the collector, and with nothing that Python could call.
+    pub fn core<T: Native + Traverse>(name: &'static CStr) -> Result<Class> {
+        NativeClass::new::<T>(name).not_instantiable().collected::<T>().dropped::<T>().create(&[])
+    }
+
     /// # Safety
     /// `function` has the signature that CPython wants of the slot.
     pub(crate) unsafe fn slot(mut self, slot: c_int, function: *mut c_void) -> NativeClass {

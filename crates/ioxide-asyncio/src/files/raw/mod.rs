@@ -122,13 +122,7 @@ pub fn initialize() -> Result<()> {
         truncate: base.get_attribute_str(c"truncate")?,
         seek: base.get_attribute_str(c"seek")?,
     });
-    RAW_CORE.set(
-        NativeClass::new::<RawCore>(c"ioxide.RawFileCore")
-            .not_instantiable()
-            .collected::<RawCore>()
-            .dropped::<RawCore>()
-            .create(&[])?,
-    );
+    RAW_CORE.set(NativeClass::core::<RawCore>(c"ioxide.RawFileCore")?);
     RAW_FILE.set(ShellClass::create(ShellDefinition {
         name: c"RawFile",
         bases: vec![base],

@@ -144,13 +144,7 @@ impl FlowControlled for DatagramTransport {
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    CORE.set(
-        NativeClass::new::<DatagramCore>(c"ioxide.DatagramCore")
-            .not_instantiable()
-            .collected::<DatagramCore>()
-            .dropped::<DatagramCore>()
-            .create(&[])?,
-    );
+    CORE.set(NativeClass::core::<DatagramCore>(c"ioxide.DatagramCore")?);
     sending::initialize()?;
     SHELL.set(methods::create_class()?);
     Ok(())

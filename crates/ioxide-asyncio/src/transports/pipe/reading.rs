@@ -70,13 +70,7 @@ impl PipeTransport for ReadPipeTransport {
 
 /// Creates the classes.
 pub(super) fn initialize() -> Result<()> {
-    CORE.set(
-        NativeClass::new::<ReadPipeCore>(c"ioxide.ReadPipeCore")
-            .not_instantiable()
-            .collected::<ReadPipeCore>()
-            .dropped::<ReadPipeCore>()
-            .create(&[])?,
-    );
+    CORE.set(NativeClass::core::<ReadPipeCore>(c"ioxide.ReadPipeCore")?);
     SHELL.set(create_class()?);
     Ok(())
 }

@@ -118,13 +118,7 @@ impl FlowControlled for WritePipeTransport {
 
 /// Creates the classes.
 pub(super) fn initialize() -> Result<()> {
-    CORE.set(
-        NativeClass::new::<WritePipeCore>(c"ioxide.WritePipeCore")
-            .not_instantiable()
-            .collected::<WritePipeCore>()
-            .dropped::<WritePipeCore>()
-            .create(&[])?,
-    );
+    CORE.set(NativeClass::core::<WritePipeCore>(c"ioxide.WritePipeCore")?);
     BYTES_LIKE.set(tuple(&[&imports().bytearray, &imports().memoryview])?);
     SHELL.set(create_class()?);
     Ok(())

@@ -130,13 +130,7 @@ unsafe impl Native for StreamCore {
 
 /// Creates the classes.
 pub fn initialize() -> Result<()> {
-    STREAM_CORE.set(
-        NativeClass::new::<StreamCore>(c"ioxide.StreamCore")
-            .not_instantiable()
-            .collected::<StreamCore>()
-            .dropped::<StreamCore>()
-            .create(&[])?,
-    );
+    STREAM_CORE.set(NativeClass::core::<StreamCore>(c"ioxide.StreamCore")?);
     writing::initialize()?;
     SOCKET_TRANSPORT.set(methods::create_class()?);
     OWN.set(OwnMethods::of(SOCKET_TRANSPORT.get().class().as_any(), &["write", "is_closing"])?);

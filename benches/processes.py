@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -29,7 +30,7 @@ class Process:
     def __init__(self, name: str, core: int, command: list[str], environment: dict[str, str] | None = None) -> None:
         self.name = name
         # A file, not a pipe: a server that logs a lot must not block on what nobody reads yet.
-        self.complaints = tempfile.TemporaryFile()
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115, __exit__ closes it
         self.process = subprocess.Popen(
             machine.pinned(core, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints, env=environment
         )
@@ -44,10 +45,9 @@ class Process:
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.complaints):
             assert file is not None
-            try:
+            # What was said last may never have been read: hear() has reported that already.
+            with contextlib.suppress(BrokenPipeError):
                 file.close()
-            except BrokenPipeError:
-                pass  # what was said last was never read: hear() has reported that already
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -41,7 +41,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
     def render(line: Sequence[str]) -> str:
-        cells = [cell.ljust(width) if not index else cell.rjust(width) for index, (cell, width) in enumerate(zip(line, widths))]
+        columns = enumerate(zip(line, widths, strict=True))
+        cells = [cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in columns]
         return "| " + " | ".join(cells) + " |"
 
     rule = "|" + "|".join("-" * (width + 1) + ("-" if not index else ":") for index, width in enumerate(widths)) + "|"

@@ -138,7 +138,7 @@ def show(cpu: Samples, wall: Samples, names: list[str], rows: list[str]) -> None
     untimed = [row for row in rows if not ROWS[row].timed]
     print(report.table(["", *names], [[row, *[figure(wall[name][row]) for name in names]] for row in untimed]))
     if loops.BASELINE in names:
-        print(f"\nTimes cheaper in CPU than {loops.BASELINE}: by minima · median of the rounds' ratios (the goal is held to this one)\n")
+        print(f"\nTimes cheaper in CPU than {loops.BASELINE}: by minima · median of the rounds' ratios (held to the goal)\n")
         goal = ["goal"] if loops.SUBJECT in names else []
         print(report.table(["", *names, *goal], ratio_rows(cpu, names, rows)))
 
@@ -154,7 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="comma-separated parts of rows' names; the rows: " + ", ".join(ROWS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--idle-socket", action="store_true", help="with one registered socket on which nothing arrives")
-    parser.add_argument("--poll-every-turn", action="store_true", help="ioxide asks the kernel in every turn, as asyncio and uvloop do")
+    parser.add_argument("--poll-every-turn", action="store_true", help="ioxide asks the kernel in every turn, as others do")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--check", action="store_true", help="fail if ioxide misses a goal")
     parser.add_argument("--work", metavar="LOOP", help=argparse.SUPPRESS)
@@ -177,7 +177,8 @@ def main() -> int:
         raise SystemExit(f"no row's name contains any of: {options.rows}")
     os.sched_setaffinity(0, {machine.CLIENT_CORE})
     versions = {name: loops.version(name) for name in names}
-    conditions = [text for text, chosen in [("idle socket", options.idle_socket), ("poll every turn", options.poll_every_turn)] if chosen]
+    chosen = {"idle socket": options.idle_socket, "poll every turn": options.poll_every_turn}
+    conditions = [text for text, is_chosen in chosen.items() if is_chosen]
     report.heading(", ".join(["Tasks and timers", *conditions]), versions)
     cpu, wall, failures = collect(names, rows, options)
     show(cpu, wall, names, rows)

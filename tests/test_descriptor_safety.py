@@ -15,13 +15,14 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
 import ssl
 import warnings
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -34,10 +35,8 @@ ROUNDS = 12
 def open_descriptors() -> dict[str, str]:
     found = {}
     for number in os.listdir("/proc/self/fd"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # the directory itself
             found[number] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            pass  # the directory itself
     return found
 
 
@@ -69,7 +68,7 @@ class Canary:
 class Victim(asyncio.Protocol):
     """A connection on which nobody has anything to say but its own greeting."""
 
-    heard: list[bytes] = []
+    heard: ClassVar[list[bytes]] = []
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

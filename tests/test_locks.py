@@ -366,7 +366,8 @@ class TestLock:
                 seen.append(str(error))
             return seen
 
-        assert agree(program) == [True, "RuntimeError: coroutine is being awaited already", "cannot reuse already awaited coroutine"]
+        awaited_twice = "RuntimeError: coroutine is being awaited already"
+        assert agree(program) == [True, awaited_twice, "cannot reuse already awaited coroutine"]
 
     def test_wait_for_leaves_nothing_behind(self) -> None:
         async def program(classes: Any) -> Any:

@@ -141,7 +141,7 @@ def test_values_reach_python_coroutines(run: Any, ends: Ends) -> None:
 
     async def inner(value: Any) -> Any:
         ends[1].send(b"x")
-        data, address = await asyncio.get_running_loop().sock_recvfrom(ends[0], 10)
+        data, _ = await asyncio.get_running_loop().sock_recvfrom(ends[0], 10)
         return data, value
 
     async def main() -> Any:

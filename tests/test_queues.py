@@ -48,7 +48,8 @@ class TestEveryQueue:
     def test_order_and_turns(self, kind: str) -> None:
         async def program(classes: Any) -> Any:
             queue, log = getattr(classes, kind)(3), []
-            tasks = [putting(queue, log, [5, 1, 4, 1, 3]), getting(queue, log, 4, "a"), putting(queue, log, [2, 0]), getting(queue, log, 3, "b")]
+            tasks = [putting(queue, log, [5, 1, 4, 1, 3]), getting(queue, log, 4, "a")]
+            tasks += [putting(queue, log, [2, 0]), getting(queue, log, 3, "b")]
             return [await asyncio.gather(*tasks), log, queue._unfinished_tasks]
 
         assert agree(program)[2] == 0
@@ -162,7 +163,8 @@ class TestEveryQueue:
                 except Exception as error:
                     texts.append(told(error))
             queue = getattr(classes, kind)()
-            for call in (lambda: queue.put_nowait(), lambda: queue.put(), lambda: queue.put_nowait(1, 2), lambda: queue.put_nowait(thing=1)):
+            wrong = (queue.put_nowait, queue.put, lambda: queue.put_nowait(1, 2), lambda: queue.put_nowait(thing=1))
+            for call in wrong:
                 try:
                     call()
                 except Exception as error:
@@ -288,7 +290,8 @@ class TestEveryQueue:
     def test_shutdown(self, kind: str, immediate: bool, turn: int) -> None:
         async def program(classes: Any) -> Any:
             queue, log = getattr(classes, kind)(2), []
-            tasks = [putting(queue, log, [5, 1, 4]), putting(queue, log, [2, 0]), getting(queue, log, 2), asyncio.create_task(queue.join())]
+            tasks = [putting(queue, log, [5, 1, 4]), putting(queue, log, [2, 0])]
+            tasks += [getting(queue, log, 2), asyncio.create_task(queue.join())]
             await turns(turn)
             queue.shutdown(immediate)
             log.append(repr(queue))

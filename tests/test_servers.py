@@ -333,10 +333,7 @@ def test_a_transport_that_everybody_forgets_does_not_hold_up_the_end(run: Run) -
 def test_a_loop_with_a_server_that_nobody_closed_can_be_collected(loop_factory: Callable[[], Any]) -> None:
     loop = loop_factory()
 
-    async def main() -> Any:
-        return await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
-
-    server = loop.run_until_complete(main())
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
     sockets = [sock._sock for sock in server.sockets]
     reference = weakref.ref(server)
     loop.close()

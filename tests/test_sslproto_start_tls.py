@@ -324,7 +324,7 @@ def test_a_session_is_used_again(run: Run, authority: Authority) -> None:
             near, far = socket_pair()
             peer = TlsPeer(far, client, server_hostname="localhost", session=session)
             loop = asyncio.get_running_loop()
-            transport = await both(loop.connect_accepted_socket(lambda: protocol, near, ssl=context), peer)  # noqa: B023
+            transport = await both(loop.connect_accepted_socket(lambda: protocol, near, ssl=context), peer)
             transport.write(b"x")
             assert await peer.receive(1) == b"x"
             session = peer.object.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -46,10 +47,8 @@ class Connected:
 
     async def __aexit__(self, *details: object) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
         self.server.close()
         async with asyncio.timeout(TIMEOUT):
             await self.server.wait_closed()
@@ -321,7 +320,7 @@ def test_they_are_asyncios(side: Side) -> None:
 def test_a_writer_that_is_dropped_open_warns(side: Side) -> None:
     async def main() -> None:
         near, far = socket.socketpair()
-        reader, writer = await side.open_connection(sock=near)
+        _reader, writer = await side.open_connection(sock=near)
         protocol = writer._protocol
         with pytest.warns(ResourceWarning, match=r"unclosed <StreamWriter transport=.*reader=<StreamReader"):
             del writer

@@ -10,7 +10,7 @@ import inspect
 import math
 import time
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -161,7 +161,7 @@ def test_a_loop_that_is_forgotten_with_its_sleepers_is_freed(side: Side) -> None
 
 def test_overridden_clocks_and_timers_are_honoured() -> None:
     class Loop(ioxide.EventLoop):
-        delays: list[float] = []
+        delays: ClassVar[list[float]] = []
 
         def call_later(self, delay: float, *arguments: Any, **keywords: Any) -> Any:
             self.delays.append(delay)

@@ -73,8 +73,8 @@ _Item = TypeVar("_Item")
 class Queue(asyncio.Queue[_Item]):
     def shutdown(self, immediate: bool = False) -> None: ...
 
-class PriorityQueue(Queue[_Item], asyncio.PriorityQueue[_Item]): ...  # type: ignore[misc]
-class LifoQueue(Queue[_Item], asyncio.LifoQueue[_Item]): ...  # type: ignore[misc]
+class PriorityQueue(Queue[_Item], asyncio.PriorityQueue[_Item]): ...  # type: ignore[type-var]
+class LifoQueue(Queue[_Item], asyncio.LifoQueue[_Item]): ...
 class QueueShutDown(Exception): ...
 
 

@@ -9,13 +9,14 @@ import asyncio
 import errno
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ioxide
+from ioxide._ioxide import _choose_files_backend as choose_files_backend
 from ioxide.file import LINES_AT_MOST
 
 Run = Callable[..., Any]
@@ -23,10 +24,12 @@ BACKENDS = ("auto", "inline", "threads")
 
 
 @pytest.fixture(params=BACKENDS, autouse=True)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("IOXIDE_FILES", request.param)
-    assert ioxide.fs.backend() == request.param
-    return str(request.param)
+    assert choose_files_backend() == ioxide.fs.backend() == request.param
+    yield str(request.param)
+    monkeypatch.undo()
+    choose_files_backend()
 
 
 async def outcome_of(coroutine: Coroutine[Any, Any, Any]) -> Any:

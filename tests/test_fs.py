@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -136,11 +138,8 @@ def test_work_in_the_pool_leaves_the_loop_free(run: Run) -> None:
     assert run(main()) == 10
 
 
-def test_an_unknown_backend_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("IOXIDE_FILES", "floppy")
-
-    async def main() -> None:
-        with pytest.raises(ValueError, match="IOXIDE_FILES must be"):
-            await ioxide.open(tmp_path / "file", "w")
-
-    run(main())
+def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
+    program = "import asyncio, ioxide; asyncio.run(ioxide.Path('file').write_text('')); asyncio.run(ioxide.Path('file').read_text())"
+    environment = {**os.environ, "IOXIDE_FILES": "floppy", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert "ValueError: IOXIDE_FILES must be" in ended.stderr

@@ -60,19 +60,18 @@ class AsyncFile:
 
     # One operation at a time (O1).
 
-    async def _enter(self) -> None:
-        if self._busy:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave()
-                raise
-        self._busy = True
+    async def _enter_in_turn(self) -> None:
+        """Wait until nothing is under way any more; who leaves hands the file over."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            raise
 
-    def _leave(self, _ended: object = None) -> None:
+    def _leave(self) -> None:
         self._busy = False
         while self._waiting:
             turn = self._waiting.popleft()
@@ -92,19 +91,22 @@ class AsyncFile:
 
     async def _operate(self, need: int | None, operation: Callable[..., Result], *arguments: Any) -> Result:
         """Run a method of the synchronous file when what it needs is at hand; then send what it has written."""
-        await self._enter()
+        # As in `_turn`, which would cost as much again as the rest of an operation in memory.
+        if self._busy:
+            await self._enter_in_turn()
+        self._busy = True
         under_way = None
         try:
             if self._iterating:
                 self._give_lines_back()
-            if self._dirty and need is not None:
-                await self._flush()
-            if need is not None and not self._raw._ready(need):
-                await self._wait(self._raw._fetch(need))
+            if need is not None:
+                if self._dirty:
+                    await self._flush()
+                if not self._raw._ready(need):
+                    await self._wait(self._raw._fetch(need))
             result = operation(*arguments)
-            settling = self._raw._settle()
-            if settling is not None:
-                await self._wait(settling)
+            if self._dirty:
+                await self._settled()
             return result
         except _UnderWayError as cancelled:
             under_way = cancelled.future
@@ -113,10 +115,12 @@ class AsyncFile:
             self._leave_after(under_way)
 
     def _leave_after(self, under_way: asyncio.Future[None] | None) -> None:
-        if under_way is None:
+        if under_way is not None:
+            under_way.add_done_callback(self._forget)
+        elif self._waiting:
             self._leave()
         else:
-            under_way.add_done_callback(self._forget)
+            self._busy = False
 
     def _forget(self, ended: asyncio.Future[None]) -> None:
         if not ended.cancelled():
@@ -126,10 +130,14 @@ class AsyncFile:
     async def _flush(self) -> None:
         """Send what the buffer has taken, before an operation that would wait for that in the middle."""
         self._flush_buffer()
+        await self._settled()
+        self._dirty = False
+
+    async def _settled(self) -> None:
+        """What the synchronous file has written is the kernel's."""
         settling = self._raw._settle()
         if settling is not None:
             await self._wait(settling)
-        self._dirty = False
 
     def _flush_buffer(self) -> None:
         self._file.flush()
@@ -149,7 +157,9 @@ class AsyncFile:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        await self._enter()
+        if self._busy:
+            await self._enter_in_turn()
+        self._busy = True
         under_way = None
         try:
             yield
@@ -274,13 +284,15 @@ class AsyncFile:
 
     async def close(self) -> None:
         """Write what is buffered and close the file. Closing a closed file does nothing."""
-        if self._file.closed:
+        if self._closed_at_once():
             return
-        try:
-            await self._enter()
-        except asyncio.CancelledError:
-            self._waiting.appendleft(self._closing_turn())
-            raise
+        if self._busy:
+            try:
+                await self._enter_in_turn()
+            except asyncio.CancelledError:
+                self._waiting.appendleft(self._closing_turn())
+                raise
+        self._busy = True
         under_way = None
         try:
             with contextlib.suppress(OSError):  # close() tries again, and says what is wrong
@@ -297,6 +309,12 @@ class AsyncFile:
             else:
                 self._waiting.appendleft(self._closing_turn())
                 under_way.add_done_callback(self._forget)
+
+    def _closed_at_once(self) -> bool:
+        """Whether the file is closed; it is closed here if nothing has to be waited for."""
+        if not self._busy and not self._dirty:
+            self._file.close()
+        return self._file.closed  # type: ignore[no-any-return]
 
     def _closing_turn(self) -> asyncio.Future[None]:
         """A turn that closes the file when it comes: a close() that was cancelled still closes."""

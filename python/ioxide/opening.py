@@ -9,11 +9,12 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import sys
 import warnings
 from collections.abc import Awaitable, Callable, Generator
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ioxide._ioxide import _open_descriptor as open_descriptor
 from ioxide._ioxide import _open_descriptor_now as open_descriptor_now
@@ -22,7 +23,7 @@ from ioxide._ioxide import _run_in_pool as run_in_pool
 from ioxide.file import AsyncFile, BinaryFile
 from ioxide.text_file import TextFile
 
-__all__ = ("Opening", "check_arguments", "dress", "open")
+__all__ = ("Opening", "begin", "check_arguments", "dress", "open")
 
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
 Opener = Callable[[Any, int], int]
@@ -65,29 +66,36 @@ def _mode(mode: str) -> Mode:
     return Mode(raw, flags, binary, creating, reading, writing, appending, updating)
 
 
-class Opening(Awaitable[AsyncFile]):
-    """What `open` returns: await it, or enter it with `async with`, which closes the file at the end."""
+Opened = TypeVar("Opened")
+
+
+class Opening(Awaitable[Opened], Generic[Opened]):
+    """What `open` returns: await it for the file, or enter it with `async with`, which closes the file at the end."""
 
     __slots__ = ("_coroutine", "_obj")
 
     def __init__(self, coroutine: Any) -> None:
         self._coroutine = coroutine
-        self._obj: AsyncFile | None = None
+        self._obj: Any = None
 
-    def __await__(self) -> Generator[Any, None, AsyncFile]:
+    def __await__(self) -> Generator[Any, None, Opened]:
         if self._obj is None:
             self._obj = yield from self._coroutine.__await__()
-        return self._obj
+        return self._obj  # type: ignore[no-any-return]
 
-    async def __aenter__(self) -> AsyncFile:
-        return await self
+    async def __aenter__(self) -> Any:
+        opened = self._obj
+        if opened is None:
+            opened = self._obj = await self._coroutine
+        # Entering a file gives the file; a temporary directory gives its name.
+        return opened if isinstance(opened, AsyncFile) else await opened.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        file, self._obj = self._obj, None
-        if file is not None:
-            await file.close()
+        opened, self._obj = self._obj, None
+        if opened is not None and not (isinstance(opened, AsyncFile) and opened._closed_at_once()):
+            await opened.__aexit__(kind, error, traceback)
 
 
 def open(
@@ -99,7 +107,7 @@ def open(
     newline: str | None = None,
     closefd: bool = True,
     opener: Opener | None = None,
-) -> Opening:
+) -> Opening[AsyncFile]:
     """Open a file, as `open` does, for operations that are awaited.
 
     Takes the arguments of the built-in `open` and raises what it raises. Await the result, or use it with `async with`.
@@ -120,12 +128,28 @@ async def _open(
     closefd: bool,
     opener: Opener | None,
 ) -> AsyncFile:
-    if not isinstance(file, int):
+    if not isinstance(file, int | str | bytes):
         file = os.fspath(file)
-    if not isinstance(file, str | bytes | int):
-        raise TypeError(f"invalid file: {file!r}")
     parsed = check_arguments(mode, buffering, encoding, errors, newline)
-    raw = await _open_raw(file, parsed, closefd, opener)
+    if isinstance(file, int):
+        raw = begin(file, file, parsed, closefd=closefd)
+    elif not closefd:
+        raise ValueError("Cannot use closefd=False with file name")
+    else:
+        sys.audit("open", file, parsed.raw, parsed.flags)
+        if opener is not None:
+            descriptor = await run_in_pool(opener, file, parsed.flags)
+            if not isinstance(descriptor, int):
+                raise TypeError("expected integer from opener")
+            if descriptor < 0:
+                raise ValueError(f"opener returned {descriptor}")
+            os.set_inheritable(descriptor, False)
+        else:
+            encoded = os.fsencode(file) if isinstance(file, str) else file
+            descriptor = open_descriptor_now(file, encoded, parsed.flags, 0o666)
+            if descriptor is None:
+                descriptor = await open_descriptor(file, encoded, parsed.flags, 0o666)
+        raw = begin(descriptor, file, parsed)
     try:
         return dress(raw, mode, parsed, buffering, encoding, errors, newline)
     except BaseException:
@@ -153,20 +177,17 @@ def check_arguments(
     return parsed
 
 
-async def _open_raw(file: str | bytes | int, mode: Mode, closefd: bool, opener: Opener | None) -> RawFile:
-    if isinstance(file, int):
-        raw = RawFile(file, mode.raw, closefd)
-    else:
-        if not closefd:
-            raise ValueError("Cannot use closefd=False with file name")
-        if opener is not None:
-            descriptor = await run_in_pool(opener, file, mode.flags)
-        else:
-            encoded = os.fsencode(file)
-            opened = open_descriptor_now(file, encoded, mode.flags, 0o666)
-            descriptor = opened if opened is not None else await open_descriptor(file, encoded, mode.flags, 0o666)
-        raw = RawFile(file, mode.raw, True, lambda _name, _flags: descriptor)
-    raw._begin()
+def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True) -> RawFile:
+    """A raw file over a descriptor, which is closed if it cannot be one: it is a directory's, say."""
+    try:
+        raw = RawFile(descriptor, mode.raw, closefd)
+    except OSError as error:
+        if name is not descriptor:
+            os.close(descriptor)
+            error.filename = name
+        raise
+    raw.name = name
+    raw._begin(mode.raw)
     return raw
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from ioxide import fs, opening
 from ioxide._ioxide import _run_in_pool as run_in_pool
+from ioxide.file import AsyncFile
 
 __all__ = ("Path",)
 
@@ -60,7 +61,7 @@ class Path(pathlib.PurePosixPath):
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> opening.Opening:
+    ) -> opening.Opening[AsyncFile]:
         """Open the file, as `ioxide.open`."""
         return opening.open(self, mode, buffering, encoding, errors, newline)
 

@@ -14,40 +14,15 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ioxide import file, opening
-from ioxide._ioxide import _RawFile as RawFile
 from ioxide._ioxide import _run_in_pool as run_in_pool
 from ioxide.text_file import TextFile
 
 __all__ = ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile")
-
-Made = TypeVar("Made")
-
-
-class _Making(Awaitable[Made], Generic[Made]):
-    """Await it for the object, or enter it for what the object's `async with` gives; leaving cleans up."""
-
-    def __init__(self, coroutine: Any) -> None:
-        self._coroutine = coroutine
-        self._made: Any = None
-
-    def __await__(self) -> Generator[Any, None, Made]:
-        if self._made is None:
-            self._made = yield from self._coroutine.__await__()
-        return self._made  # type: ignore[no-any-return]
-
-    async def __aenter__(self) -> Any:
-        return await (await self).__aenter__()  # type: ignore[attr-defined]
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._made.__aexit__(kind, error, traceback)
-
 
 def TemporaryFile(
     mode: str = "w+b",
@@ -59,9 +34,9 @@ def TemporaryFile(
     dir: Any = None,
     *,
     errors: str | None = None,
-) -> _Making[file.AsyncFile]:
+) -> opening.Opening[file.AsyncFile]:
     """A file without a name, gone when it is closed. As tempfile.TemporaryFile."""
-    return _Making(_nameless(mode, buffering, encoding, newline, suffix, prefix, dir, errors))
+    return opening.Opening(_nameless(mode, buffering, encoding, newline, suffix, prefix, dir, errors))
 
 
 async def _nameless(
@@ -70,8 +45,7 @@ async def _nameless(
     encoding = encoding if "b" in mode else io.text_encoding(encoding)
     parsed = opening.check_arguments(mode, buffering, encoding, errors, newline)
     descriptor = await _owned(run_in_pool(_make_nameless, suffix, prefix, dir))
-    raw = RawFile(descriptor, parsed.raw, True)
-    raw._begin()
+    raw = opening.begin(descriptor, descriptor, parsed)
     return opening.dress(raw, mode, parsed, buffering, encoding, errors, newline)
 
 
@@ -152,9 +126,9 @@ def NamedTemporaryFile(
     *,
     errors: str | None = None,
     delete_on_close: bool = True,
-) -> _Making[Any]:
+) -> opening.Opening[Any]:
     """A file with a name, removed when it is closed unless `delete` is false. As tempfile.NamedTemporaryFile of 3.12."""
-    return _Making(
+    return opening.Opening(
         _named(mode, buffering, encoding, newline, suffix, prefix, dir, delete, errors, delete_on_close),
     )
 
@@ -179,8 +153,7 @@ async def _named(
     except asyncio.CancelledError:
         made.add_done_callback(_discard)
         raise
-    raw = RawFile(name, parsed.raw, True, lambda _name, _flags: descriptor)
-    raw._begin()
+    raw = opening.begin(descriptor, name, parsed)
     opened = opening.dress(raw, mode, parsed, buffering, encoding, errors, newline)
     return _Named(opened, name, delete, delete_on_close)
 
@@ -321,7 +294,7 @@ def SpooledTemporaryFile(
     dir: Any = None,
     *,
     errors: str | None = None,
-) -> _Making[_Spooled]:
+) -> opening.Opening[_Spooled]:
     """A file in memory that moves to disk when it has more than `max_size` bytes (0: never). As tempfile's."""
 
     async def make() -> _Spooled:
@@ -337,7 +310,7 @@ def SpooledTemporaryFile(
             memory,
         )
 
-    return _Making(make())
+    return opening.Opening(make())
 
 
 class _Directory:
@@ -372,11 +345,11 @@ def TemporaryDirectory(
     dir: Any = None,
     ignore_cleanup_errors: bool = False,
     **keywords: Any,
-) -> _Making[_Directory]:
+) -> opening.Opening[_Directory]:
     """A directory that is removed with everything in it; `async with` gives its path. As tempfile.TemporaryDirectory."""
 
     async def make() -> _Directory:
         made = run_in_pool(lambda: tempfile.TemporaryDirectory(suffix, prefix, dir, ignore_cleanup_errors, **keywords))
         return _Directory(await asyncio.shield(made))
 
-    return _Making(make())
+    return opening.Opening(make())

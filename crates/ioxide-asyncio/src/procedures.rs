@@ -8,13 +8,15 @@
 //! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator.
 
 use crate::futures::{self, Future, Outcome};
-use ioxide_cpython::coroutine::inspection::{self, Inspected, State};
-use ioxide_cpython::coroutine::{Step, await_iterator, forward_exception, send, thrown_exception};
+use ioxide_cpython::coroutine::{
+    Step, await_iterator, forward_exception, inspection, send, thrown_exception,
+};
 use ioxide_cpython::exception::{Builtin, exception_is};
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, getter, method, method0, method1};
 use ioxide_cpython::types::{Class, Native, NativeClass};
+use ioxide_cpython::value::text;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, builtin, none, none_object};
 use std::cell::Cell;
 
@@ -42,6 +44,14 @@ pub enum Progress {
     /// To await anything.
     Await(Object),
     Return(Object),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Created,
+    Suspended,
+    Running,
+    Closed,
 }
 
 /// A coroutine object. All zero bytes are one that has not been told what to do.
@@ -85,34 +95,28 @@ pub fn initialize() -> Result<()> {
             .finalized::<Procedure, _>(Procedure::warn_if_never_awaited)
             .awaitable::<Procedure, _>(Procedure::awaited)
             .sendable::<Procedure, _>(Procedure::send)
-            .repr::<Procedure, _>(inspection::show::<Procedure>)
+            .repr::<Procedure, _>(Procedure::show)
             .methods(vec![
                 method1(c"send", |this: &Procedure, value: &Any| this.send(value)?.into_object()),
                 method(c"throw", Procedure::throw),
                 method0(c"close", Procedure::close),
             ])
-            .attributes(inspection::attributes::<Procedure>())
+            .attributes(vec![
+                getter(c"__name__", Procedure::name),
+                getter(c"__qualname__", |this: &Procedure| text(this.qualified_name())),
+                getter(c"cr_await", |this: &Procedure| this.awaiting.get_or_none()),
+                getter(c"cr_code", |this: &Procedure| inspection::code(this.qualified_name())),
+                getter(c"cr_frame", |this: &Procedure| match this.state.get() {
+                    State::Closed => Ok(none_object()),
+                    _ => inspection::frame(this.qualified_name()),
+                }),
+                getter(c"cr_origin", |this: &Procedure| this.origin.get_or_none()),
+                getter(c"cr_running", |this: &Procedure| this.state.get() == State::Running),
+                getter(c"cr_suspended", |this: &Procedure| this.state.get() == State::Suspended),
+            ])
             .create(&[])?,
     );
     Ok(())
-}
-
-impl Inspected for Procedure {
-    fn state(&self) -> State {
-        self.state.get()
-    }
-
-    fn qualified_name(&self) -> &'static str {
-        self.routine.get().map_or("", |routine| routine.qualified_name)
-    }
-
-    fn waits_for(&self) -> Option<Object> {
-        self.awaiting.get_object()
-    }
-
-    fn origin(&self) -> Object {
-        self.origin.get_or_none()
-    }
 }
 
 impl Recycled for Procedure {
@@ -327,6 +331,18 @@ impl Procedure {
             }
             State::Running | State::Closed => {}
         }
+    }
+
+    fn qualified_name(&self) -> &'static str {
+        self.routine.get().map_or("", |routine| routine.qualified_name)
+    }
+
+    fn name(&self) -> Result<Object> {
+        text(self.qualified_name().rsplit('.').next().unwrap_or_default())
+    }
+
+    fn show(&self) -> Result<Object> {
+        text(&format!("<coroutine object {} at {:p}>", self.qualified_name(), self))
     }
 }
 

@@ -71,9 +71,11 @@ impl FileRef {
     /// Appends to `data` what stands at `offset`, at most `most` bytes; returns whether that was up to the end of the file.
     pub fn read_to_vec_at(self, data: &mut Vec<u8>, offset: u64, most: usize) -> io::Result<bool> {
         let begun = data.len();
+        let mut room_wanted = self.room_for_the_rest(offset);
         while data.len() - begun < most {
             let missing = most - (data.len() - begun);
-            data.reserve(missing.min(READ_AT_MOST));
+            data.reserve(missing.min(room_wanted));
+            room_wanted = READ_AT_LEAST;
             let position = offset + (data.len() - begun) as u64;
             let room = data.spare_capacity_mut();
             let room_length = room.len().min(missing);
@@ -85,6 +87,16 @@ impl FileRef {
             unsafe { data.set_len(data.len() + count) };
         }
         Ok(false)
+    }
+
+    /// Enough for what stands behind `offset` and to see that nothing follows it: a large buffer for a small file costs
+    /// more than the file. Files of /proc do not say how long they are.
+    fn room_for_the_rest(self, offset: u64) -> usize {
+        let rest = self.length_and_device().ok().and_then(|(length, _)| length.checked_sub(offset));
+        match rest {
+            None | Some(0) => READ_AT_LEAST,
+            Some(rest) => usize::try_from(rest).map_or(READ_AT_MOST, |rest| (rest + 1).min(READ_AT_MOST)),
+        }
     }
 
     /// Writes all of `data` at `offset`, waiting. A file opened for appending writes at its end, whatever the offset.
@@ -131,6 +143,12 @@ impl FileRef {
         transfer(|| unsafe { call(self.0) as libc::ssize_t }).map(drop)
     }
 
+    /// The descriptor's own position; `None` where it has none: pipes, sockets, terminals.
+    pub fn position(self) -> Option<u64> {
+        // SAFETY: F1; the call takes no pointer.
+        u64::try_from(unsafe { libc::lseek(self.0, 0, libc::SEEK_CUR) }).ok()
+    }
+
     /// How long the file is, and which device it is on.
     pub fn length_and_device(self) -> io::Result<(u64, u64)> {
         let mut status = MaybeUninit::<libc::stat>::uninit();
@@ -164,6 +182,8 @@ impl FileRef {
 
 /// Bytes asked for in one system call at most: one call must not hold a thread for minutes.
 const READ_AT_MOST: usize = 16 << 20;
+/// And at least, where so many are wanted.
+const READ_AT_LEAST: usize = 64 << 10;
 
 const TMPFS: i64 = 0x0102_1994;
 const RAMFS: i64 = 0x8584_58f6;
@@ -206,7 +226,7 @@ pub fn open_now(path: &CStr, flags: i32) -> io::Result<Now<OwnedFd>> {
     // function's business.
     let how = OpenHow { flags: (flags | libc::O_NONBLOCK) as u64, mode: 0, resolve: RESOLVE_CACHED };
     match open_at_with(path, &how) {
-        Ok(file) => regular_in_blocking_mode(file),
+        Ok(file) => regular_in_blocking_mode(file, flags),
         Err(error) => match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENXIO) => Ok(Now::WouldBlock),
             Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG) => Ok(Now::Unsupported),
@@ -245,7 +265,7 @@ struct OpenHow {
 const RESOLVE_CACHED: u64 = 0x20;
 
 /// A regular file or a directory, with the O_NONBLOCK of `open_now` taken back; devices and FIFOs are opened anew by a thread.
-fn regular_in_blocking_mode(file: OwnedFd) -> io::Result<Now<OwnedFd>> {
+fn regular_in_blocking_mode(file: OwnedFd, flags: i32) -> io::Result<Now<OwnedFd>> {
     use std::os::fd::AsRawFd;
     let fd = file.as_raw_fd();
     let mut status = MaybeUninit::<libc::stat>::uninit();
@@ -257,8 +277,8 @@ fn regular_in_blocking_mode(file: OwnedFd) -> io::Result<Now<OwnedFd>> {
         if !matches!(status.assume_init().st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR) {
             return Ok(Now::WouldBlock);
         }
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        if flags < 0 || libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) < 0 {
+        // Of the flags that F_SETFL changes, the file has those that it was opened with.
+        if libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) < 0 {
             return Err(io::Error::last_os_error());
         }
     }

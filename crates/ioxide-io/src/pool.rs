@@ -6,7 +6,9 @@
 //! Invariants:
 //! P1. A job runs outside the lock, once, and a panic in it ends neither the thread nor the pool.
 //! P2. `unfinished` counts what was submitted and has not ended; `wait_until_finished` returns when it was zero.
-//! P3. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
+//! P3. A thread is woken only where none is on its way to the queue; who takes a job and leaves others wakes the next. So a
+//!     flood of short jobs costs few wake-ups, and jobs that block still get all threads.
+//! P4. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +29,8 @@ struct State {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
+    /// Threads that were woken and have not come to the queue yet: one at most (P3).
+    waking: bool,
     unfinished: usize,
 }
 
@@ -50,7 +54,7 @@ impl Pool {
         Pool { shared: Arc::new(Shared::default()), most_threads: most_threads.max(1) }
     }
 
-    /// The pool of this process (P3).
+    /// The pool of this process (P4).
     pub fn shared() -> Pool {
         static SHARED: Mutex<Option<(u32, Pool)>> = Mutex::new(None);
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,9 +77,8 @@ impl Pool {
         let mut state = self.shared.lock();
         state.jobs.push_back(Box::new(job));
         state.unfinished += 1;
-        if state.idle >= state.jobs.len() || state.threads >= self.most_threads {
-            drop(state);
-            self.shared.submitted.notify_one();
+        if state.idle > 0 || state.threads >= self.most_threads {
+            self.shared.wake_another(state);
             return Ok(());
         }
         state.threads += 1;
@@ -115,10 +118,11 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(job) = self.next_job() {
+        let mut state = self.lock();
+        while let Some(job) = self.next_job(state) {
             // P1: the job's own channel is dropped with it, which tells the one who waits.
             let _ = catch_unwind(AssertUnwindSafe(job));
-            let mut state = self.lock();
+            state = self.lock();
             state.unfinished -= 1;
             if state.unfinished == 0 {
                 self.finished.notify_all();
@@ -126,11 +130,21 @@ impl Shared {
         }
     }
 
+    /// Wakes a thread for what is in the queue, unless one comes already (P3).
+    fn wake_another(&self, mut state: MutexGuard<'_, State>) {
+        if state.idle == 0 || state.waking || state.jobs.is_empty() {
+            return;
+        }
+        state.waking = true;
+        drop(state);
+        self.submitted.notify_one();
+    }
+
     /// `None` ends the thread.
-    fn next_job(&self) -> Option<Job> {
-        let mut state = self.lock();
+    fn next_job<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Option<Job> {
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                self.wake_another(state);
                 return Some(job);
             }
             state.idle += 1;
@@ -139,6 +153,7 @@ impl Shared {
                 self.submitted.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;
+            state.waking = false;
             if waited.timed_out() && state.jobs.is_empty() {
                 state.threads -= 1;
                 return None;

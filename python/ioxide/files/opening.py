@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ioxide.file import AsyncFile
 from ioxide.opening import Opening
 from ioxide.opening import open as _open
 
@@ -22,6 +23,6 @@ def open(
     *,
     loop: Any = None,
     executor: Any = None,
-) -> Opening:
+) -> Opening[AsyncFile]:
     """Open a file, as aiofiles.open. `loop` and `executor` change nothing."""
     return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)

@@ -17,6 +17,7 @@ mod work;
 
 use ioxide_cpython::module::Module;
 use ioxide_cpython::{Raised, Result};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How files are worked on: `IOXIDE_FILES`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,9 +39,28 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     work::add_to(module)
 }
 
+/// The choice of this process; none of `Backend`'s numbers before the first file.
+static CHOSEN: AtomicU8 = AtomicU8::new(u8::MAX);
+
 impl Backend {
-    /// The one of this process. Fails: ValueError for an unknown name in `IOXIDE_FILES`.
+    const ALL: [Backend; 3] = [Backend::Automatic, Backend::Inline, Backend::Threads];
+
+    /// The one of this process, from its first file on. Fails: ValueError for an unknown name in `IOXIDE_FILES`.
     pub fn of_process() -> Result<Backend> {
+        match Backend::ALL.get(usize::from(CHOSEN.load(Ordering::Relaxed))) {
+            Some(chosen) => Ok(*chosen),
+            None => Backend::choose(),
+        }
+    }
+
+    /// Reads `IOXIDE_FILES` again.
+    pub fn choose() -> Result<Backend> {
+        let chosen = Backend::of_environment()?;
+        CHOSEN.store(chosen as u8, Ordering::Relaxed);
+        Ok(chosen)
+    }
+
+    fn of_environment() -> Result<Backend> {
         match std::env::var("IOXIDE_FILES").as_deref() {
             Err(_) | Ok("" | "auto") => Ok(Backend::Automatic),
             Ok("inline") => Ok(Backend::Inline),

@@ -31,11 +31,16 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
         c"open_descriptor(path, encoded, flags, mode=0)\n--\n\nA future for a descriptor.",
     );
     let backend = method(c"files_backend", |_: &Any, _: Arguments<'_>| text(Backend::of_process()?.name()));
+    let choose = documented(
+        method(c"choose_files_backend", |_: &Any, _: Arguments<'_>| text(Backend::choose()?.name())),
+        c"choose_files_backend()\n--\n\nRead IOXIDE_FILES again, for files opened from now on.",
+    );
     let cached = method(c"path_is_cached", |_: &Any, arguments: Arguments<'_>| path_is_cached(arguments));
     for (name, definition) in [
         (c"_open_descriptor_now", now),
         (c"_open_descriptor", later),
         (c"_files_backend", backend),
+        (c"_choose_files_backend", choose),
         (c"_path_is_cached", cached),
     ] {
         module.add(name, &*FunctionDefinition::new(definition).bind(none())?)?;

@@ -2,11 +2,16 @@
 //!
 //! Invariants:
 //! W1. `data[consumed..]` are the file's bytes from `position` on; nothing else in the window is ever handed out.
+//! W2. `ended` says that a read behind the window has just met the end of the file. It is believed once: files grow.
+
+use std::cell::Cell;
 
 /// Bytes read ahead of what was asked for.
 pub const READ_AHEAD: usize = 64 << 10;
 /// Consumed bytes are thrown away when there are so many of them.
 const COMPACT_AT: usize = 64 << 10;
+/// A larger buffer is given back.
+const SPARE_AT_MOST: usize = 128 << 10;
 
 /// What an operation needs before it can run without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +29,12 @@ pub struct Window {
     data: Vec<u8>,
     consumed: usize,
     position: u64,
+    ended: bool,
+}
+
+thread_local! {
+    /// A buffer that a closed file has left to the next one.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Window {
@@ -94,6 +105,26 @@ impl Window {
     pub fn clear(&mut self) {
         self.data.clear();
         self.consumed = 0;
+        self.ended = false;
+    }
+
+    /// A read behind the window has met the end of the file (W2).
+    pub fn met_the_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether nothing stands behind the window, as far as the last read knew (W2).
+    pub fn take_end(&mut self) -> bool {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// The file is closed: what is at hand is forgotten, its memory kept for the next file.
+    pub fn retire(&mut self) {
+        self.clear();
+        let data = std::mem::take(&mut self.data);
+        if (1..=SPARE_AT_MOST).contains(&data.capacity()) {
+            SPARE.set(data);
+        }
     }
 
     /// Where bytes that follow the window are appended.
@@ -101,6 +132,9 @@ impl Window {
         if self.consumed >= COMPACT_AT {
             self.data.drain(..self.consumed);
             self.consumed = 0;
+        }
+        if self.data.capacity() == 0 {
+            self.data = SPARE.take();
         }
         &mut self.data
     }

@@ -28,7 +28,7 @@ use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Once, Raised, Result};
-use ioxide_io::{FileRef, Storage};
+use ioxide_io::FileRef;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
@@ -65,6 +65,7 @@ struct RawCore {
     readable: Cell<bool>,
     writable: Cell<bool>,
     appends: Cell<bool>,
+    storage_is_known: Cell<bool>,
     window: RefCell<Window>,
     pending: RefCell<Vec<Pending>>,
 }
@@ -79,6 +80,7 @@ struct Base {
     close: Object,
     truncate: Object,
     seek: Object,
+    fileno: Object,
 }
 
 // SAFETY: repr(C) with the head first; created by `allocate` only.
@@ -121,6 +123,7 @@ pub fn initialize() -> Result<()> {
         close: base.get_attribute_str(c"close")?,
         truncate: base.get_attribute_str(c"truncate")?,
         seek: base.get_attribute_str(c"seek")?,
+        fileno: base.get_attribute_str(c"fileno")?,
     });
     RAW_CORE.set(NativeClass::core::<RawCore>(c"ioxide.RawFileCore")?);
     RAW_FILE.set(ShellClass::create(ShellDefinition {
@@ -143,7 +146,10 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
 
 fn methods() -> Vec<ioxide_cpython::methods::Definition> {
     vec![
-        method0(c"_begin", RawFile::begin),
+        documented(
+            method1(c"_begin", RawFile::begin),
+            c"_begin($self, mode, /)\n--\n\nLook at what was opened: called once, after __init__, with its mode.",
+        ),
         documented(
             method1(c"_ready", RawFile::ready),
             c"_ready($self, need, /)\n--\n\nWhether `need` can be met without waiting: bytes, -1 for all, -2 for a line, \
@@ -171,6 +177,7 @@ fn methods() -> Vec<ioxide_cpython::methods::Definition> {
         method1(c"write", RawFile::write),
         method(c"seek", RawFile::seek),
         method0(c"tell", RawFile::tell),
+        method0(c"seekable", RawFile::is_seekable),
         method(c"truncate", RawFile::truncate),
         method0(c"close", RawFile::close),
     ]
@@ -185,6 +192,7 @@ fn create(class: &Any) -> Result<Object> {
         readable: Cell::new(false),
         writable: Cell::new(false),
         appends: Cell::new(false),
+        storage_is_known: Cell::new(false),
         window: RefCell::new(Window::default()),
         pending: RefCell::new(Vec::new()),
     })?;
@@ -217,32 +225,34 @@ impl RawFile {
     }
 
     /// Called once, after `FileIO.__init__`: looks at what was opened.
-    fn begin(&self) -> Result<()> {
+    fn begin(&self, mode: &Any) -> Result<()> {
         let core = self.core();
-        let descriptor = self.call_method0(&*ioxide_cpython::names::intern("fileno")?)?.to_i32()?;
-        let seekable = self.call_method0(&*ioxide_cpython::names::intern("seekable")?)?.is_true()?;
-        let mode = self.get_attribute_str(c"mode")?.to_text()?.into_string();
+        let descriptor = BASE.get().fileno.call1(self)?.to_i32()?;
+        let position = FileRef::new(descriptor).position();
+        let seekable = position.is_some();
+        let text = mode.to_text()?;
+        let mode = text.as_str();
         core.descriptor.set(descriptor);
         core.seekable.set(seekable);
         core.readable.set(mode.contains(['r', '+']));
         core.writable.set(mode.contains(['w', 'a', 'x', '+']));
         core.appends.set(mode.contains('a'));
-        let file = FileRef::new(descriptor);
         core.access.set(match Backend::of_process()? {
             // Pipes and terminals wait for somebody, and not for a disk.
             _ if !seekable => Access::Waiting,
             Backend::Inline => Access::Resident,
             Backend::Threads => Access::Waiting,
-            Backend::Automatic => match file.storage() {
-                Storage::Memory => Access::Resident,
-                Storage::Disk | Storage::Remote => Access::Cached,
-            },
+            Backend::Automatic => Access::Cached,
         });
-        if seekable {
-            let position = BASE.get().seek.call(&[self, &*integer(0)?, &*integer(1)?])?.to_i64()?;
-            core.window.borrow_mut().seek(u64::try_from(position).unwrap_or(0));
+        if let Some(position) = position {
+            core.window.borrow_mut().seek(position);
         }
         Ok(())
+    }
+
+    fn is_seekable(&self) -> Result<bool> {
+        self.file()?;
+        Ok(self.core().seekable.get())
     }
 
     fn seek(&self, arguments: Arguments<'_>) -> Result<Object> {
@@ -303,7 +313,7 @@ impl RawFile {
             _ => self.write_pending(),
         };
         self.core().descriptor.set(-1);
-        self.core().window.borrow_mut().clear();
+        self.core().window.borrow_mut().retire();
         let pending = written.map_err(Raised::take);
         let closed = BASE.get().close.call1(self).map(drop);
         match pending {

@@ -9,7 +9,7 @@ use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Receiver, Signature};
 use ioxide_cpython::value::{bytes, bytes_filled_by, integer};
 use ioxide_cpython::{Any, Object, Raised, Result, none_object};
-use ioxide_io::{FileRef, Now};
+use ioxide_io::{FileRef, Now, Storage};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -22,6 +22,7 @@ impl RawFile {
         if !core.readable.get() {
             return Ok(true); // the operation itself says what is wrong
         }
+        core.window.borrow_mut().take_end(); // what an earlier operation knew
         let mut copied = 0;
         loop {
             if core.window.borrow().satisfies(need) {
@@ -32,12 +33,16 @@ impl RawFile {
             }
             let missing = core.window.borrow().missing(need).min(INLINE_AT_MOST);
             match self.append_now(file, missing)? {
-                Now::Done(0) => return Ok(true),
+                Now::Done(0) => {
+                    core.window.borrow_mut().met_the_end();
+                    return Ok(true);
+                }
                 Now::Done(count) => copied += count,
                 Now::WouldBlock => return Ok(false),
                 Now::Unsupported => {
-                    core.access.set(Access::Waiting);
-                    return Ok(false);
+                    if !self.turns_out_to_be_in_memory(file) {
+                        return Ok(false);
+                    }
                 }
             }
         }
@@ -63,6 +68,13 @@ impl RawFile {
             unsafe { data.set_len(data.len() + count) };
         }
         outcome.map_err(|error| raise_os_error(&error))
+    }
+
+    /// The file system has no way to answer at once: because it never waits, or because it does not say.
+    fn turns_out_to_be_in_memory(&self, file: FileRef) -> bool {
+        let in_memory = file.storage() == Storage::Memory;
+        self.core().access.set(if in_memory { Access::Resident } else { Access::Waiting });
+        in_memory
     }
 
     /// Reads on the pool until the need is met, then appends to the window.
@@ -107,6 +119,9 @@ impl RawFile {
         if !core.window.borrow().available().is_empty() {
             return Ok(core.window.borrow_mut().take(room));
         }
+        if core.window.borrow_mut().take_end() {
+            return Ok(0);
+        }
         let position = core.window.borrow().position();
         let seekable = core.seekable.get();
         let at_once = match core.access.get() {
@@ -144,6 +159,16 @@ impl RawFile {
     }
 
     pub(super) fn readall(&self) -> Result<Object> {
+        let core = self.core();
+        self.file()?;
+        self.check_readable()?;
+        if core.window.borrow_mut().take_end() {
+            let all = bytes(core.window.borrow().available())?;
+            let mut window = core.window.borrow_mut();
+            let length = window.available().len();
+            window.advance(length);
+            return Ok(all);
+        }
         let mut data = Vec::new();
         loop {
             let room_wanted = self.core().window.borrow().available().len().max(READ_AHEAD);
@@ -167,6 +192,9 @@ impl RawFile {
                 Access::Resident => file.read_at(room, offset).map(Now::Done),
                 Access::Waiting => Ok(Now::WouldBlock),
             };
+            if matches!(outcome, Ok(Now::Unsupported)) {
+                self.turns_out_to_be_in_memory(file);
+            }
             let ended = |read| match file.length_and_device() {
                 Ok((length, _)) => offset + read as u64 >= length,
                 Err(_) => false,

@@ -8,7 +8,7 @@ use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Receiver, Signature};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Result, none, none_object};
-use ioxide_io::FileRef;
+use ioxide_io::{FileRef, Storage};
 use std::io;
 
 impl RawFile {
@@ -45,7 +45,7 @@ impl RawFile {
         if core.pending.borrow().is_empty() {
             return Ok(none_object());
         }
-        if core.access.get() == Access::Resident {
+        if core.access.get() == Access::Resident || self.is_in_memory()? {
             return self.write_pending().map(|()| none_object());
         }
         let file = self.file()?;
@@ -59,6 +59,19 @@ impl RawFile {
                 this.after_writing(outcome).map(|()| none_object())
             },
         )
+    }
+
+    /// Asked once, when the first bytes leave: who only reads need not know.
+    fn is_in_memory(&self) -> Result<bool> {
+        let core = self.core();
+        if core.storage_is_known.replace(true) || core.access.get() != Access::Cached {
+            return Ok(false);
+        }
+        let in_memory = self.file()?.storage() == Storage::Memory;
+        if in_memory {
+            core.access.set(Access::Resident);
+        }
+        Ok(in_memory)
     }
 
     /// Sends what was written to the kernel, waiting.

@@ -212,6 +212,21 @@ pub fn file_system_text(value: &[u8]) -> Result<Object> {
     }
 }
 
+/// What `value` is called in the file system, as a C string: `os.fsencode` of a str, bytes or path.
+/// Fails: TypeError for other objects, ValueError where there is a null in it.
+pub fn file_system_string(value: &Any) -> Result<std::ffi::CString> {
+    let mut encoded: *mut ffi::PyObject = std::ptr::null_mut();
+    // SAFETY: O1, O2; the converter leaves an owned bytes object, or fails and leaves nothing.
+    let encoded = unsafe {
+        if ffi::PyUnicode_FSConverter(value.as_ptr(), (&raw mut encoded).cast()) == 0 {
+            return Err(Raised::assume());
+        }
+        Object::from_owned(encoded)?
+    };
+    std::ffi::CString::new(encoded.bytes().unwrap_or_default())
+        .map_err(|_| Raised::value_error("embedded null byte"))
+}
+
 pub fn integer(value: i64) -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PyLong_FromLongLong(value)) }

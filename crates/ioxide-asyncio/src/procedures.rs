@@ -5,11 +5,13 @@
 //!
 //! Invariants:
 //! R1. A step function runs only while the state is `Running`, and then nobody but it changes the slots.
-//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator.
+//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator; it is
+//!     empty while the procedure only gives way.
+//! R3. A closed procedure holds nothing.
 
 use crate::futures::{self, Future, Outcome};
 use ioxide_cpython::coroutine::{
-    Step, await_iterator, forward_exception, inspection, send, thrown_exception,
+    Step, await_iterator, count_as_coroutine, forward_exception, inspection, send, thrown_exception,
 };
 use ioxide_cpython::exception::{Builtin, exception_is};
 use ioxide_cpython::freelist::{FreeList, Recycled};
@@ -43,6 +45,8 @@ pub enum Progress {
     Wait(Object),
     /// To await anything.
     Await(Object),
+    /// To let everything else run once: a bare `yield`.
+    GiveWay,
     Return(Object),
 }
 
@@ -116,6 +120,7 @@ pub fn initialize() -> Result<()> {
             ])
             .create(&[])?,
     );
+    count_as_coroutine(Procedure::class().get());
     Ok(())
 }
 
@@ -129,16 +134,29 @@ impl Recycled for Procedure {
     }
 
     fn release(&self) {
-        self.let_go();
+        if self.state.get() != State::Closed {
+            self.let_go(); // R3
+        }
     }
 }
 
 /// A coroutine object that does what `routine` says to `owner`.
 #[inline]
 pub fn procedure(routine: &'static Routine, owner: &Any, argument: Option<&Any>) -> Result<Object> {
+    create(routine, Some(owner), argument)
+}
+
+/// As `procedure`, of nobody.
+#[inline]
+pub fn procedure_of_nobody(routine: &'static Routine, argument: Option<&Any>) -> Result<Object> {
+    create(routine, None, argument)
+}
+
+#[inline(always)]
+fn create(routine: &'static Routine, owner: Option<&Any>, argument: Option<&Any>) -> Result<Object> {
     let object = FREE_PROCEDURES.allocate()?;
     if let Some(procedure) = Procedure::from_exact(&object) {
-        procedure.owner.initialize(Some(owner.to_object()));
+        procedure.owner.initialize(owner.map(Any::to_object));
         procedure.argument.initialize(argument.map(Any::to_object));
         procedure.origin.initialize(inspection::origin()?);
         procedure.routine.set(Some(routine));
@@ -146,8 +164,8 @@ pub fn procedure(routine: &'static Routine, owner: &Any, argument: Option<&Any>)
     Ok(object)
 }
 
-enum Inbound {
-    Value(Object),
+enum Inbound<'a> {
+    Value(&'a Any),
     Exception(Object),
 }
 
@@ -166,7 +184,7 @@ impl Procedure {
 
     /// Sends or throws, and goes on until it waits again.
     #[inline]
-    fn resume(&self, inbound: Inbound) -> Result<Step> {
+    fn resume(&self, inbound: Inbound<'_>) -> Result<Step> {
         let state = self.state.get();
         match (state, &inbound) {
             (State::Running, _) => return Err(Raised::value_error("coroutine already executing")),
@@ -224,6 +242,7 @@ impl Procedure {
         loop {
             let iterator = match (routine.step)(self, resumed)? {
                 Progress::Return(value) => return Ok(Step::Returned(value)),
+                Progress::GiveWay => return Ok(Step::Yielded(none_object())),
                 Progress::Wait(future) => {
                     self.waiter.set(future.clone());
                     if let Some(native) = Future::from_exact(&future)
@@ -252,8 +271,13 @@ impl Procedure {
 
     /// Hands what was sent or thrown to what is being awaited.
     #[inline]
-    fn hand_on(&self, inbound: Inbound) -> Handed {
-        let Some(awaiting) = self.awaiting.get_object() else { return Handed::Ended(Resumed::Started) };
+    fn hand_on(&self, inbound: Inbound<'_>) -> Handed {
+        let Some(awaiting) = self.awaiting.get_object() else {
+            return Handed::Ended(match inbound {
+                Inbound::Exception(exception) => Resumed::Raised(exception),
+                Inbound::Value(_) => Resumed::Done,
+            });
+        };
         if let Some(future) = Future::from_exact(&awaiting) {
             self.awaiting.clear();
             return Handed::Ended(match inbound {
@@ -267,7 +291,7 @@ impl Procedure {
             });
         }
         let stepped = match inbound {
-            Inbound::Value(value) => send(&awaiting, &value),
+            Inbound::Value(value) => send(&awaiting, value),
             Inbound::Exception(exception) => forward_exception(&awaiting, exception),
         };
         let resumed = match stepped {
@@ -292,7 +316,7 @@ impl Procedure {
         if self.state.get() == State::Created && !value.is_none() {
             return Err(Raised::type_error("can't send non-None value to a just-started coroutine"));
         }
-        self.resume(Inbound::Value(value.to_object()))
+        self.resume(Inbound::Value(value))
     }
 
     /// `throw(exception)` and, as generators still take it, `throw(type, value, traceback)`.

@@ -3,6 +3,7 @@
 
 use crate::object::{Any, Object, Raised, Result};
 use pyo3_ffi as ffi;
+use std::ffi::c_long;
 
 /// A Python string whose UTF-8 form is borrowed from the string object.
 pub struct Text(Object);
@@ -21,6 +22,9 @@ impl Text {
         self.as_str().to_owned()
     }
 }
+
+/// Up to this, a float holds every integer.
+const EXACT_IN_FLOATS: c_long = 1 << 53;
 
 impl Any {
     /// Fails: TypeError where this is no string, UnicodeEncodeError for lone surrogates.
@@ -55,6 +59,11 @@ impl Any {
             }
             if ffi::PyLong_CheckExact(self.as_ptr()) == 0 {
                 return None;
+            }
+            let mut overflow = 0;
+            let value = ffi::PyLong_AsLongAndOverflow(self.as_ptr(), &mut overflow);
+            if overflow == 0 && value.abs() <= EXACT_IN_FLOATS {
+                return Some(value as f64);
             }
         }
         self.to_f64().map_err(|raised| drop(raised.take())).ok()

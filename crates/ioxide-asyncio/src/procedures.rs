@@ -10,15 +10,15 @@
 //! R3. A closed procedure holds nothing.
 
 use crate::futures::{self, Future, Outcome};
+use ioxide_cpython::coroutine::inspection::{self, Inspected, State};
 use ioxide_cpython::coroutine::{
-    Step, await_iterator, count_as_coroutine, forward_exception, inspection, send, thrown_exception,
+    Step, await_iterator, count_as_coroutine, forward_exception, send, thrown_exception,
 };
 use ioxide_cpython::exception::{Builtin, exception_is};
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, getter, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, method, method0, method1};
 use ioxide_cpython::types::{Class, Native, NativeClass};
-use ioxide_cpython::value::text;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, builtin, none, none_object};
 use std::cell::Cell;
 
@@ -48,14 +48,6 @@ pub enum Progress {
     /// To let everything else run once: a bare `yield`.
     GiveWay,
     Return(Object),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Created,
-    Suspended,
-    Running,
-    Closed,
 }
 
 /// A coroutine object. All zero bytes are one that has not been told what to do.
@@ -99,29 +91,35 @@ pub fn initialize() -> Result<()> {
             .finalized::<Procedure, _>(Procedure::warn_if_never_awaited)
             .awaitable::<Procedure, _>(Procedure::awaited)
             .sendable::<Procedure, _>(Procedure::send)
-            .repr::<Procedure, _>(Procedure::show)
+            .repr::<Procedure, _>(inspection::show::<Procedure>)
             .methods(vec![
                 method1(c"send", |this: &Procedure, value: &Any| this.send(value)?.into_object()),
                 method(c"throw", Procedure::throw),
                 method0(c"close", Procedure::close),
             ])
-            .attributes(vec![
-                getter(c"__name__", Procedure::name),
-                getter(c"__qualname__", |this: &Procedure| text(this.qualified_name())),
-                getter(c"cr_await", |this: &Procedure| this.awaiting.get_or_none()),
-                getter(c"cr_code", |this: &Procedure| inspection::code(this.qualified_name())),
-                getter(c"cr_frame", |this: &Procedure| match this.state.get() {
-                    State::Closed => Ok(none_object()),
-                    _ => inspection::frame(this.qualified_name()),
-                }),
-                getter(c"cr_origin", |this: &Procedure| this.origin.get_or_none()),
-                getter(c"cr_running", |this: &Procedure| this.state.get() == State::Running),
-                getter(c"cr_suspended", |this: &Procedure| this.state.get() == State::Suspended),
-            ])
+            .attributes(inspection::attributes::<Procedure>())
             .create(&[])?,
     );
     count_as_coroutine(Procedure::class().get());
     Ok(())
+}
+
+impl Inspected for Procedure {
+    fn state(&self) -> State {
+        self.state.get()
+    }
+
+    fn qualified_name(&self) -> &'static str {
+        self.routine.get().map_or("", |routine| routine.qualified_name)
+    }
+
+    fn waits_for(&self) -> Option<Object> {
+        self.awaiting.get_object()
+    }
+
+    fn origin(&self) -> Object {
+        self.origin.get_or_none()
+    }
 }
 
 impl Recycled for Procedure {
@@ -355,18 +353,6 @@ impl Procedure {
             }
             State::Running | State::Closed => {}
         }
-    }
-
-    fn qualified_name(&self) -> &'static str {
-        self.routine.get().map_or("", |routine| routine.qualified_name)
-    }
-
-    fn name(&self) -> Result<Object> {
-        text(self.qualified_name().rsplit('.').next().unwrap_or_default())
-    }
-
-    fn show(&self) -> Result<Object> {
-        text(&format!("<coroutine object {} at {:p}>", self.qualified_name(), self))
     }
 }
 

@@ -2,9 +2,9 @@
 //! module is imported. What differs between minor versions alone is a constant of `version`.
 
 use crate::call::import;
-use crate::object::{Any, Result};
+use crate::object::Result;
 use crate::once::Once;
-use crate::value::text;
+use crate::version::Code;
 
 /// When `Server.wait_closed` returns at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,36 +39,21 @@ pub(crate) fn initialize() -> Result<()> {
     let module = import(c"asyncio.base_events")?;
     let event_loop = module.get_attribute_str(c"BaseEventLoop")?;
     let server = module.get_attribute_str(c"Server")?;
-    let connect = event_loop.get_attribute_str(c"_connect_sock")?;
-    let create_server = event_loop.get_attribute_str(c"create_server")?;
-    let wait_closed = server.get_attribute_str(c"wait_closed")?;
+    let connect = Code::of_method(&event_loop, "_connect_sock")?;
+    let create_server = Code::of_method(&event_loop, "create_server")?;
+    let wait_closed = Code::of_method(&server, "wait_closed")?;
     RULES.set(Rules {
-        bind_error_is_strerror: mentions(&connect, "strerror")?,
-        skips_unavailable_addresses: mentions(&create_server, "EADDRNOTAVAIL")?,
-        reuse_port_is_for_internet: mentions(&create_server, "AF_INET")?,
-        serve_forever_closes_clients: mentions(
-            &*server.get_attribute_str(c"serve_forever")?,
-            "close_clients",
-        )?,
-        wait_closed: if mentions(&wait_closed, "_sockets")? {
+        bind_error_is_strerror: connect.uses("strerror")?,
+        skips_unavailable_addresses: create_server.uses("EADDRNOTAVAIL")?,
+        reuse_port_is_for_internet: create_server.uses("AF_INET")?,
+        serve_forever_closes_clients: Code::of_method(&server, "serve_forever")?.uses("close_clients")?,
+        wait_closed: if wait_closed.uses("_sockets")? {
             WaitClosed::Closed
-        } else if mentions(&wait_closed, "_active_count")? {
+        } else if wait_closed.uses("_active_count")? {
             WaitClosed::NoConnections
         } else {
             WaitClosed::ClosedWithoutConnections
         },
     });
     Ok(())
-}
-
-/// Whether the code of a Python function uses a name.
-fn mentions(function: &Any, name: &str) -> Result<bool> {
-    let used = function.get_attribute_str(c"__code__")?.get_attribute_str(c"co_names")?;
-    let name = text(name)?;
-    for used in used.tuple_items() {
-        if used.equals(&name)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -36,7 +36,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, allocate, head};
 use ioxide_cpython::value::{dict, text};
-use ioxide_cpython::version::names_used_by;
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{Any, Object, Once, Result, Slot, imports, names};
 use std::cell::{Cell, RefCell};
 
@@ -122,7 +122,10 @@ impl BaseTransport for ProcessTransport {
 pub(super) fn initialize() -> Result<()> {
     let class = import(c"asyncio.base_subprocess")?.get_attribute_str(c"BaseSubprocessTransport")?;
     let mentions = |method: &std::ffi::CStr, name: &str| -> Result<bool> {
-        Ok(names_used_by(&*class.get_attribute_str(method)?)?.iter().any(|used| used == name))
+        Ok(Code::of(&*class.get_attribute_str(method)?)?
+            .names_and_variables()?
+            .iter()
+            .any(|used| used == name))
     };
     RULES.set(Rules {
         sends_with_kernel: mentions(c"send_signal", "os")?,

@@ -255,6 +255,13 @@ impl Any {
 /// The items of a Python iterable.
 pub struct Objects(Object);
 
+impl Objects {
+    /// The Python iterator.
+    pub fn into_object(self) -> Object {
+        self.0
+    }
+}
+
 impl Iterator for Objects {
     type Item = Result<Object>;
     fn next(&mut self) -> Option<Result<Object>> {

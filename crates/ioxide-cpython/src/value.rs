@@ -119,6 +119,16 @@ impl Any {
         unsafe { ffi::PyLong_CheckExact(self.as_ptr()) == 1 }
     }
 
+    /// Whether this is a list, tuple, set or frozenset, and of no derived class.
+    pub fn is_builtin_collection(&self) -> bool {
+        // SAFETY: O2.
+        unsafe {
+            ffi::PyList_CheckExact(self.as_ptr()) == 1
+                || ffi::PyTuple_CheckExact(self.as_ptr()) == 1
+                || ffi::PyAnySet_CheckExact(self.as_ptr()) == 1
+        }
+    }
+
     pub fn is_tuple(&self) -> bool {
         // SAFETY: O2.
         unsafe { ffi::PyTuple_Check(self.as_ptr()) == 1 }
@@ -305,6 +315,12 @@ pub fn dict() -> Result<Object> {
 pub fn set() -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+}
+
+/// `set(iterable)`. Fails: TypeError where it is no iterable, or an item has no hash. Runs Python: maybe.
+pub fn set_of(iterable: &Any) -> Result<Object> {
+    // SAFETY: O1, O2.
+    unsafe { Object::from_owned(ffi::PySet_New(iterable.as_ptr())) }
 }
 
 /// `set.add(item)`

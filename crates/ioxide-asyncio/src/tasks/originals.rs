@@ -9,7 +9,9 @@ pub struct Originals {
     pub create_task: Object,
     pub ensure_future: Object,
     pub gather: Object,
+    pub shield: Object,
     pub sleep: Object,
+    pub wait: Object,
     pub wait_for: Object,
 }
 
@@ -21,7 +23,9 @@ pub(super) fn initialize() -> Result<()> {
         create_task: tasks.get_attribute_str(c"create_task")?,
         ensure_future: tasks.get_attribute_str(c"ensure_future")?,
         gather: tasks.get_attribute_str(c"gather")?,
+        shield: tasks.get_attribute_str(c"shield")?,
         sleep: tasks.get_attribute_str(c"sleep")?,
+        wait: tasks.get_attribute_str(c"wait")?,
         wait_for: tasks.get_attribute_str(c"wait_for")?,
     });
     Ok(())

@@ -20,7 +20,7 @@ pub use layout::{
     TimerHandleObject, as_future,
 };
 pub(crate) use rules::initialize as initialize_rules;
-pub use rules::{Rules, WaitClosed, rules};
+pub use rules::{Rules, ShieldedFailure, WaitClosed, rules};
 pub(crate) use thread_state::coroutine_origin_tracking_depth;
 
 use crate::object::{Any, Object, Raised, Result};
@@ -271,3 +271,6 @@ pub const HAS_CALL_GRAPH: bool = cfg!(Py_3_14);
 
 /// Whether `create_task` forwards whatever keywords it is given.
 pub const CREATE_TASK_FORWARDS: bool = cfg!(Py_3_14);
+
+/// Whether the factories of `create_eager_task_factory` forward whatever keywords they are given.
+pub const EAGER_FACTORY_FORWARDS: bool = cfg!(Py_3_14);

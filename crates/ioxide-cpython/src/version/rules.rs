@@ -17,6 +17,17 @@ pub enum WaitClosed {
     ClosedWithoutConnections,
 }
 
+/// What becomes of the exception of a shielded future whose outer future was cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShieldedFailure {
+    /// It counts as retrieved (until 3.13).
+    IsRetrieved,
+    /// It is reported as of any other future.
+    IsNobodys,
+    /// A rule that is not known here.
+    Unknown,
+}
+
 pub struct Rules {
     /// The error of a failed `bind` tells the kernel's text alone; later the text with its number.
     pub bind_error_is_strerror: bool,
@@ -27,6 +38,7 @@ pub struct Rules {
     /// A cancelled `serve_forever` closes the connections.
     pub serve_forever_closes_clients: bool,
     pub wait_closed: WaitClosed,
+    pub shielded_failure: ShieldedFailure,
 }
 
 static RULES: Once<Rules> = Once::new();
@@ -42,6 +54,7 @@ pub(crate) fn initialize() -> Result<()> {
     let connect = Code::of_method(&event_loop, "_connect_sock")?;
     let create_server = Code::of_method(&event_loop, "create_server")?;
     let wait_closed = Code::of_method(&server, "wait_closed")?;
+    let tasks = import(c"asyncio.tasks")?;
     RULES.set(Rules {
         bind_error_is_strerror: connect.uses("strerror")?,
         skips_unavailable_addresses: create_server.uses("EADDRNOTAVAIL")?,
@@ -54,6 +67,26 @@ pub(crate) fn initialize() -> Result<()> {
         } else {
             WaitClosed::ClosedWithoutConnections
         },
+        shielded_failure: shielded_failure(&Code::of(&*tasks.get_attribute_str(c"shield")?)?)?,
     });
     Ok(())
+}
+
+/// What asyncio's `shield` does is in the functions inside it.
+fn shielded_failure(shield: &Code) -> Result<ShieldedFailure> {
+    let mut known = 0;
+    for name in ["_inner_done_callback", "_outer_done_callback", "_clear_awaited_by_callback"] {
+        known += usize::from(shield.nested_named(name)?.is_some());
+    }
+    let Some(inner) = shield.nested_named("_inner_done_callback")? else {
+        return Ok(ShieldedFailure::Unknown);
+    };
+    let used = inner.names_and_variables()?;
+    let first_use = |name: &str| used.iter().position(|used| used == name);
+    Ok(match (first_use("exception"), first_use("cancel")) {
+        _ if shield.nested()?.len() != known => ShieldedFailure::Unknown,
+        (Some(exception), Some(cancel)) if exception < cancel => ShieldedFailure::IsRetrieved,
+        (Some(_), Some(_)) => ShieldedFailure::IsNobodys,
+        _ => ShieldedFailure::Unknown,
+    })
 }

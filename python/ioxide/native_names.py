@@ -28,6 +28,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "taskgroups": ("TaskGroup",),
     "tasks": (
         "Task",
+        "as_completed",
         "create_eager_task_factory",
         "create_task",
         "eager_task_factory",

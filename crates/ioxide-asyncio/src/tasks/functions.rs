@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what they do (the files of their names).
 
-use super::{eager, gather, shield, sleep, spawn, wait, wait_for};
+use super::{as_completed, eager, gather, shield, sleep, spawn, wait, wait_for};
 use ioxide_cpython::Result;
 use ioxide_cpython::functions::{coroutine_function, function};
 use ioxide_cpython::methods::documented;
@@ -47,6 +47,11 @@ fn add_what_makes_tasks(module: &Module<'_>) -> Result<()> {
 }
 
 fn add_what_waits(module: &Module<'_>) -> Result<()> {
+    module.add_function(documented(
+        function(c"as_completed", as_completed::as_completed),
+        c"as_completed(fs, *, timeout=None)\n--\n\nThe awaitables in the order in which they are done: for `async for` the \
+        futures and tasks, for `for` a coroutine\nfor the result of each. After `timeout` seconds the rest raise TimeoutError.",
+    ))?;
     module.add_function(documented(
         function(c"gather", gather::gather),
         c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nA future for the list of all results, in the order of \

@@ -6,6 +6,7 @@
 //! | step | one step of the coroutine, and what a task does with what it yields |
 //! | functions | the table of asyncio's functions of this module |
 //! | sleep, gather, wait, wait_for, shield, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
+//! | as_completed, wait_for_one | what `as_completed` returns, and the coroutines that it gives out |
 //! | eager | `eager_task_factory` and its maker |
 //! | originals | asyncio's own functions, for whatever the native ones do not do |
 //! | done_callback, deadline | callbacks of futures, and time limits, without Python functions |
@@ -14,6 +15,7 @@
 //! T1. A pending task that has started is in exactly one place: the ready queue, or waiting for `awaited`.
 //! T2. A task is in the registry from its creation until it is done or its finalizer has run.
 
+mod as_completed;
 mod deadline;
 mod done_callback;
 mod eager;
@@ -26,6 +28,7 @@ mod spawn;
 mod step;
 mod wait;
 mod wait_for;
+mod wait_for_one;
 
 pub use deadline::Deadline;
 pub use done_callback::DoneCallback;
@@ -145,6 +148,7 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     wait::initialize()?;
     shield::initialize()?;
     eager::initialize()?;
+    as_completed::initialize()?;
     module.add(c"Task", Task::class().get().as_any())?;
     functions::add_to(module)
 }

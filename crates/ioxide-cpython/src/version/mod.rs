@@ -274,3 +274,6 @@ pub const CREATE_TASK_FORWARDS: bool = cfg!(Py_3_14);
 
 /// Whether the factories of `create_eager_task_factory` forward whatever keywords they are given.
 pub const EAGER_FACTORY_FORWARDS: bool = cfg!(Py_3_14);
+
+/// Whether `as_completed` is a generator function, in which nothing happens before the first step.
+pub const AS_COMPLETED_IS_GENERATOR: bool = !cfg!(Py_3_13);

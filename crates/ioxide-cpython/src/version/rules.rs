@@ -39,6 +39,8 @@ pub struct Rules {
     pub serve_forever_closes_clients: bool,
     pub wait_closed: WaitClosed,
     pub shielded_failure: ShieldedFailure,
+    /// Who gives up waiting for the next one of `as_completed` may be followed by another one.
+    pub as_completed_counts_again: bool,
 }
 
 static RULES: Once<Rules> = Once::new();
@@ -66,6 +68,12 @@ pub(crate) fn initialize() -> Result<()> {
             WaitClosed::NoConnections
         } else {
             WaitClosed::ClosedWithoutConnections
+        },
+        as_completed_counts_again: match tasks
+            .get_attribute_optional(&*crate::names::intern("_AsCompletedIterator")?)?
+        {
+            Some(class) => Code::of_method(&class, "_wait_for_one")?.uses("_todo_left")?,
+            None => false,
         },
         shielded_failure: shielded_failure(&Code::of(&*tasks.get_attribute_str(c"shield")?)?)?,
     });

@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import loops
@@ -178,6 +179,7 @@ class Ioxide(Asynchronous):
 WAYS: dict[str, tuple[Callable[[], Any], str]] = {
     "synchronous": (Synchronous, ""),
     "ioxide": (Ioxide, "auto"),
+    "ioxide uring": (Ioxide, "uring"),
     "ioxide threads": (Ioxide, "threads"),
     "aiofiles": (Aiofiles, ""),
     "aiofile": (Aiofile, ""),
@@ -314,7 +316,7 @@ def main() -> None:
     way = WAYS[options.way][0]()
     rows = Rows(way, options.folder, options.in_memory)
     for line in sys.stdin:
-        figures = loops.run(way.loop, lambda question=line.strip(): answer(rows, question, options.operations), with_names=True)
+        figures = loops.run(way.loop, partial(answer, rows, line.strip(), options.operations), with_names=True)
         print(json.dumps(figures), flush=True)
 
 

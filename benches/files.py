@@ -1,8 +1,9 @@
 """Claim: files cost little more than the synchronous calls, and an order of magnitude less than on any other library.
 
-Measures each way of file_subject.py row by row: the synchronous calls as the limit, ioxide, ioxide with its threads alone,
-aiofiles, aiofile and anyio on asyncio's loop; then the loop's lag while a cold file is read, and growth. Writing to a disk has
-no goal: creating and truncating cost its file system many times what a library adds, so it is the tmpfs that tells.
+Measures each way of file_subject.py row by row: the synchronous calls as the limit, ioxide, ioxide with io_uring or with
+threads alone, aiofiles, aiofile and anyio on asyncio's loop; then the loop's lag while a cold file is read, and growth.
+Writing to a disk has no goal: creating and truncating cost its file system many times what a library adds, so it is the
+tmpfs that tells.
 
 Invariants:
  1. One process holds one library; all of them are pinned to one core, and only one runs at any time.
@@ -142,7 +143,8 @@ def ask_each(question: str, ways: list[str], folders: list[str], options: argpar
 def show_answers(title: str, answers: dict[str, dict[str, float]]) -> None:
     columns = list(next(iter(answers.values())))
     print(f"{title}\n")
-    print(report.table(["", *columns], [[way, *(f"{found[column]:.2f}" for column in columns)] for way, found in answers.items()]))
+    lines = [[way, *(f"{found[column]:.2f}" for column in columns)] for way, found in answers.items()]
+    print(report.table(["", *columns], lines))
     print()
 
 
@@ -184,7 +186,8 @@ def main() -> int:
     report.heading("Files", versions(ways))
     results: dict[str, object] = {"claim": "files"}
     missed: list[str] = []
-    with tempfile.TemporaryDirectory(dir=options.directory) as folder, tempfile.TemporaryDirectory(dir=options.tmpfs) as in_memory:
+    in_a_folder = tempfile.TemporaryDirectory
+    with in_a_folder(dir=options.directory) as folder, in_a_folder(dir=options.tmpfs) as in_memory:
         folders = [folder, in_memory]
         make_files(folder, options.entries if "walk" in rows else 0, options.mebibytes if wanted("lag") else 0)
         if rows:

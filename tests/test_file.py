@@ -20,13 +20,19 @@ from ioxide._ioxide import _choose_files_backend as choose_files_backend
 from ioxide.file import LINES_AT_MOST
 
 Run = Callable[..., Any]
-BACKENDS = ("auto", "inline", "threads")
+BACKENDS = ("auto", "inline", "uring", "threads")
 
 
 @pytest.fixture(params=BACKENDS, autouse=True)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("IOXIDE_FILES", request.param)
-    assert choose_files_backend() == ioxide.fs.backend() == request.param
+    chosen = choose_files_backend()
+    assert chosen == ioxide.fs.backend()
+    if chosen == "threads" and request.param == "uring":
+        monkeypatch.undo()
+        choose_files_backend()
+        pytest.skip("the kernel or a filter of system calls forbids io_uring here")
+    assert chosen == request.param
     yield str(request.param)
     monkeypatch.undo()
     choose_files_backend()

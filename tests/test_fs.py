@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import ioxide
 from ioxide import fs
 
 Run = Callable[..., Any]
@@ -139,7 +138,9 @@ def test_work_in_the_pool_leaves_the_loop_free(run: Run) -> None:
 
 
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
-    program = "import asyncio, ioxide; asyncio.run(ioxide.Path('file').write_text('')); asyncio.run(ioxide.Path('file').read_text())"
+    (tmp_path / "file").touch()
+    program = "import asyncio, ioxide; asyncio.run(ioxide.Path('file').read_text())"
     environment = {**os.environ, "IOXIDE_FILES": "floppy", "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert "ValueError: IOXIDE_FILES must be" in ended.stderr

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _RawFile as RawFile
 from ioxide._ioxide import _run_in_pool as run_in_pool
 
@@ -32,9 +32,8 @@ Descriptor = int
 
 # What `RawFile._ready` is asked for, besides a number of bytes.
 ALL, LINE, LINE_OR_RETURN = -1, -2, -3
-# Iteration reads so many lines at a time, and lets other tasks run after so many seconds.
+# Iteration reads so many lines at a time.
 LINES_AT_MOST = 512
-SECONDS_AT_MOST = 0.001
 
 
 class AsyncFile:
@@ -56,7 +55,6 @@ class AsyncFile:
         self._iterating = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._lines: deque[Any] = deque()
-        self._yielded_at = 0.0
 
     # One operation at a time (O1).
 
@@ -97,6 +95,8 @@ class AsyncFile:
         self._busy = True
         under_way = None
         try:
+            if due_to_yield():
+                await asyncio.sleep(0)
             if self._iterating:
                 self._give_lines_back()
             if need is not None:
@@ -208,11 +208,8 @@ class AsyncFile:
         return line
 
     async def _read_lines(self) -> None:
-        now = time.monotonic()
-        if now - self._yielded_at > SECONDS_AT_MOST:
-            if self._iterating:
-                await asyncio.sleep(0)
-            self._yielded_at = time.monotonic()
+        if due_to_yield():
+            await asyncio.sleep(0)
         if self._dirty:
             await self._flush()
         raw = self._raw
@@ -273,6 +270,8 @@ class AsyncFile:
 
     async def pread(self, size: int, offset: int, /) -> bytes:
         """Read at most `size` bytes at `offset`, past buffers and encoding, without moving the position."""
+        if due_to_yield():
+            await asyncio.sleep(0)
         data = self._raw._pread_now(size, offset)
         return data if data is not None else await self._raw._pread(size, offset)
 

@@ -10,6 +10,7 @@ S1. A function takes the arguments, returns the results and raises the exception
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from functools import partial, wraps
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
+from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _files_backend as files_backend
 from ioxide._ioxide import _path_is_cached as path_is_cached
 from ioxide._ioxide import _run_in_pool as run_in_pool
@@ -49,6 +51,8 @@ def at_once_if_cached(function: Callable[..., Result], *, follows: bool = True) 
     @wraps(function)
     async def run(path: Any, *arguments: Any, **keywords: Any) -> Result:
         follow = follows and keywords.get("follow_symlinks", True)
+        if due_to_yield():
+            await asyncio.sleep(0)
         if keywords.get("dir_fd") is None and is_cached(path, follow=follow):
             return function(path, *arguments, **keywords)
         return await run_in_pool(partial(function, path, *arguments, **keywords))
@@ -67,7 +71,10 @@ def is_cached(path: Any, *, follow: bool = True) -> bool:
 
 
 def backend() -> str:
-    """How files are worked on: `auto`, `inline` or `threads`, from the environment variable IOXIDE_FILES."""
+    """How files are worked on: `auto`, `inline`, `uring` or `threads`, from the environment variable IOXIDE_FILES.
+
+    `threads` stands for `uring` too where the kernel, or a filter of system calls, forbids io_uring.
+    """
     return files_backend()
 
 

@@ -6,6 +6,7 @@ What it leaves to others: what the file does is `ioxide.file`.
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import io
 import os
@@ -16,6 +17,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _open_descriptor as open_descriptor
 from ioxide._ioxide import _open_descriptor_now as open_descriptor_now
 from ioxide._ioxide import _RawFile as RawFile
@@ -145,10 +147,11 @@ async def _open(
                 raise ValueError(f"opener returned {descriptor}")
             os.set_inheritable(descriptor, False)
         else:
+            if due_to_yield():
+                await asyncio.sleep(0)
             encoded = os.fsencode(file) if isinstance(file, str) else file
-            descriptor = open_descriptor_now(file, encoded, parsed.flags, 0o666)
-            if descriptor is None:
-                descriptor = await open_descriptor(file, encoded, parsed.flags, 0o666)
+            opened = open_descriptor_now(file, encoded, parsed.flags, 0o666)
+            descriptor = opened if opened is not None else await open_descriptor(file, encoded, parsed.flags, 0o666)
         raw = begin(descriptor, file, parsed)
     try:
         return dress(raw, mode, parsed, buffering, encoding, errors, newline)

@@ -9,6 +9,7 @@ H1. A method takes the arguments, returns the results and raises the exceptions 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pathlib
@@ -18,6 +19,7 @@ from functools import partial, wraps
 from typing import Any, Self
 
 from ioxide import fs, opening
+from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _run_in_pool as run_in_pool
 from ioxide.file import AsyncFile
 
@@ -41,6 +43,8 @@ def _look(name: str, *, follows: bool = True) -> Callable[..., Coroutine[Any, An
     async def method(self: Path, *arguments: Any, **keywords: Any) -> Any:
         call = partial(getattr(pathlib.Path(self), name), *arguments, **keywords)
         follow = follows and keywords.get("follow_symlinks", True)
+        if due_to_yield():
+            await asyncio.sleep(0)
         return self._own(call() if fs.is_cached(self, follow=follow) else await run_in_pool(call))
 
     return method

@@ -7,10 +7,10 @@
 //! F1. A descriptor is borrowed for the length of a call; its owner keeps it open meanwhile.
 //! F2. Interrupted calls are repeated, except `open`: a FIFO's open is left to the caller, who may have signals to handle.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::sys::transfer;
 
@@ -43,6 +43,10 @@ pub enum Storage {
 impl FileRef {
     pub const fn new(fd: RawFd) -> Self {
         Self(fd)
+    }
+
+    pub(crate) const fn descriptor(self) -> RawFd {
+        self.0
     }
 
     /// Reads at `offset` what the page cache has: at most `buffer.len()` bytes, zero at the end of the file.
@@ -91,7 +95,7 @@ impl FileRef {
 
     /// Enough for what stands behind `offset` and to see that nothing follows it: a large buffer for a small file costs
     /// more than the file. Files of /proc do not say how long they are.
-    fn room_for_the_rest(self, offset: u64) -> usize {
+    pub(crate) fn room_for_the_rest(self, offset: u64) -> usize {
         let rest = self.length_and_device().ok().and_then(|(length, _)| length.checked_sub(offset));
         match rest {
             None | Some(0) => READ_AT_LEAST,
@@ -217,10 +221,10 @@ pub fn open(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
 }
 
 /// Opens a file if every part of its path is in the kernel's cache, so that the open waits for no disk.
-/// What may create, truncate or wait for another process is [`Now::WouldBlock`].
-pub fn open_now(path: &CStr, flags: i32) -> io::Result<Now<OwnedFd>> {
+/// What may wait for another process is [`Now::WouldBlock`], and so is what creates or truncates, but for files in memory.
+pub fn open_now(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>> {
     if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 {
-        return Ok(Now::WouldBlock);
+        return open_in_memory(path, flags, mode);
     }
     // A FIFO without its other end must not hold up the loop: O_NONBLOCK opens it at once, and then it is not this
     // function's business.
@@ -230,6 +234,45 @@ pub fn open_now(path: &CStr, flags: i32) -> io::Result<Now<OwnedFd>> {
         Err(error) => match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENXIO) => Ok(Now::WouldBlock),
             Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG) => Ok(Now::Unsupported),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Creates or truncates a file in a folder that is in memory, as the folder's path is in the kernel's cache.
+fn open_in_memory(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>> {
+    let bytes = path.to_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (folder, name) = match slash {
+        Some(slash) => (&bytes[..slash.max(1)], &bytes[slash + 1..]),
+        None => (&b"."[..], bytes),
+    };
+    let (Ok(folder), Ok(name)) = (CString::new(folder), CString::new(name)) else {
+        return Ok(Now::WouldBlock);
+    };
+    if matches!(name.to_bytes(), b"" | b"." | b"..") || flags & libc::O_TMPFILE == libc::O_TMPFILE {
+        return Ok(Now::WouldBlock);
+    }
+    let how = OpenHow {
+        flags: (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64,
+        mode: 0,
+        resolve: RESOLVE_CACHED,
+    };
+    let Ok(folder) = open_at_with(&folder, &how) else { return Ok(Now::WouldBlock) };
+    if FileRef::new(folder.as_raw_fd()).storage() != Storage::Memory {
+        return Ok(Now::WouldBlock);
+    }
+    // A link may lead to a disk, and a FIFO waits for somebody: both are opened anew by a thread.
+    let careful = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    // SAFETY: a C string and an open descriptor; the new one is nobody else's.
+    let opened = unsafe {
+        let fd = libc::openat(folder.as_raw_fd(), name.as_ptr(), careful, mode);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    };
+    match opened {
+        Ok(file) => regular_in_blocking_mode(file, flags),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENXIO | libc::EAGAIN | libc::EINTR) => Ok(Now::WouldBlock),
             _ => Err(error),
         },
     }
@@ -266,7 +309,6 @@ const RESOLVE_CACHED: u64 = 0x20;
 
 /// A regular file or a directory, with the O_NONBLOCK of `open_now` taken back; devices and FIFOs are opened anew by a thread.
 fn regular_in_blocking_mode(file: OwnedFd, flags: i32) -> io::Result<Now<OwnedFd>> {
-    use std::os::fd::AsRawFd;
     let fd = file.as_raw_fd();
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: an open descriptor of ours; the kernel fills `status` when it succeeds.
@@ -288,8 +330,6 @@ fn regular_in_blocking_mode(file: OwnedFd, flags: i32) -> io::Result<Now<OwnedFd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
-    use std::os::fd::AsRawFd;
     use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
 
@@ -345,12 +385,12 @@ mod tests {
     #[test]
     fn a_missing_file_and_a_creating_open_are_told_apart() {
         let missing = c"/nonexistent-ioxide/file";
-        match open_now(missing, libc::O_RDONLY | libc::O_CLOEXEC) {
+        match open_now(missing, libc::O_RDONLY | libc::O_CLOEXEC, 0) {
             Ok(Now::Done(_)) => panic!("opened a file that does not exist"),
             Ok(_) => {}
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
         }
-        let creating = open_now(missing, libc::O_WRONLY | libc::O_CREAT).unwrap();
+        let creating = open_now(missing, libc::O_WRONLY | libc::O_CREAT, 0o600).unwrap();
         assert!(matches!(creating, Now::WouldBlock));
     }
 
@@ -358,7 +398,7 @@ mod tests {
     fn an_opened_file_is_in_blocking_mode() {
         let scratch = Scratch::new("mode", b"x");
         // The path is in the cache: the file has just been written.
-        if let Now::Done(file) = open_now(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC).unwrap() {
+        if let Now::Done(file) = open_now(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC, 0).unwrap() {
             // SAFETY: an open descriptor.
             let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
             assert_eq!(flags & libc::O_NONBLOCK, 0);

@@ -5,9 +5,10 @@
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`sendfile`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
-//! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the birth
-//! and the end of child processes; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
-//! [`file`] is every system call on a file; [`pool`] runs those that block.
+//! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
+//! end of a child process; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
+//! [`file`] is every system call on a file; [`operation`] are those that take several; [`pool`] runs those that block, and
+//! [`uring`] has the kernel make them.
 //!
 //! Invariants:
 //! B1. No call blocks on a descriptor that is in non-blocking mode; transfers of sockets do not block on any. Files have
@@ -21,6 +22,7 @@
 pub mod address;
 pub mod datagrams;
 pub mod file;
+pub mod operation;
 pub mod pipe;
 pub mod pool;
 pub mod process;
@@ -29,6 +31,7 @@ pub mod search;
 pub mod sendfile;
 pub mod socket;
 mod sys;
+pub mod uring;
 pub mod write_queue;
 
 #[cfg(test)]
@@ -37,11 +40,10 @@ mod random;
 pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
 pub use datagrams::DatagramBatch;
 pub use file::{FileRef, Now, Storage};
+pub use operation::{Need, Operation};
 pub use pipe::{FileKind, PipeRef};
 pub use pool::Pool;
-pub use process::{
-    Failure, Order, Started, Starting, can_start, environment, open_process, reap, reap_at_end,
-};
+pub use process::{open_process, reap};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};
 pub use write_queue::{Progress, WriteQueue};

@@ -1,6 +1,7 @@
 //! From birth to close: run_forever, run_until_complete, stop, close, debug mode.
 
 use super::{EventLoop, Lifecycle, thread_id};
+use crate::files;
 use ioxide_cpython::call::import;
 use ioxide_cpython::current::{running_loop, set_running_loop};
 use ioxide_cpython::exception::warn_resource;
@@ -184,7 +185,18 @@ impl EventLoop {
             core.wakes.borrow_mut().take(),
         );
         drop(kernel_side);
-        self.discard_executors()
+        let ring_closed = core.file_ring.take().map_or(Ok(()), |ring| files::close_ring(&ring));
+        self.discard_executors()?;
+        ring_closed
+    }
+
+    /// What file operations are handed to (`files::ring`).
+    pub fn file_ring(&self) -> Option<Object> {
+        self.core().file_ring.get_object()
+    }
+
+    pub fn keep_file_ring(&self, ring: Object) {
+        self.core().file_ring.set(ring);
     }
 
     /// `loop.get_debug()`

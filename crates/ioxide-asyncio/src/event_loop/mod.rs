@@ -152,6 +152,8 @@ pub struct LoopCore {
     late_wakes: LateWakes,
     signal_sockets: SignalSockets,
     starts: Starts,
+    /// What file operations are handed to; none before the first of them.
+    file_ring: Slot,
 }
 
 static LOOP_CORE: Once<Class> = Once::new();
@@ -292,6 +294,7 @@ impl EventLoop {
             late_wakes: LateWakes::default(),
             signal_sockets: SignalSockets::none(),
             starts: Starts::default(),
+            file_ring: Slot::empty(),
         })?;
         let shell = EVENT_LOOP.get().instantiate(class, core)?;
         if let Some(event_loop) = EventLoop::from_any(&shell) {
@@ -427,6 +430,7 @@ impl Traverse for LoopCore {
         visitor.slot(&self.task_factory);
         self.signal_sockets.traverse(visitor);
         self.starts.traverse(visitor);
+        visitor.slot(&self.file_ring);
     }
 
     fn clear(&self) {
@@ -438,6 +442,7 @@ impl Traverse for LoopCore {
         self.task_factory.clear();
         self.signal_sockets.clear();
         self.starts.clear();
+        self.file_ring.clear();
     }
 }
 

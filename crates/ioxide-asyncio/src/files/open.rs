@@ -1,7 +1,7 @@
 //! Descriptors for files: opened at once where the kernel has the whole path in its cache, on the pool otherwise.
 
 use super::Backend;
-use super::work::submit;
+use super::work::submit_operation;
 use ioxide_cpython::exception::raise_os_error_with_path;
 use ioxide_cpython::methods::{Arguments, Signature, documented, method};
 use ioxide_cpython::module::Module;
@@ -10,8 +10,8 @@ use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::{Any, Object, Raised, Result, none, none_object};
 use ioxide_io::Now;
 use ioxide_io::file::{open, open_now};
+use ioxide_io::operation::Opening;
 use std::ffi::CString;
-use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 
 const OPEN: Signature<4> = Signature {
@@ -61,9 +61,9 @@ fn bind(arguments: Arguments<'_>) -> Result<(Object, CString, i32, u32)> {
 fn open_descriptor_now(arguments: Arguments<'_>) -> Result<Object> {
     let (path, encoded, flags, mode) = bind(arguments)?;
     let opened = match Backend::of_process()? {
-        Backend::Automatic => open_now(&encoded, flags),
+        Backend::Automatic => open_now(&encoded, flags, mode),
         Backend::Inline => open(&encoded, flags, mode).map(Now::Done),
-        Backend::Threads => Ok(Now::WouldBlock),
+        Backend::Uring | Backend::Threads => Ok(Now::WouldBlock),
     };
     match opened {
         Ok(Now::Done(file)) => handed_over(file),
@@ -74,13 +74,10 @@ fn open_descriptor_now(arguments: Arguments<'_>) -> Result<Object> {
 
 fn open_descriptor(arguments: Arguments<'_>) -> Result<Object> {
     let (path, encoded, flags, mode) = bind(arguments)?;
-    submit(
-        move || open_patiently(&encoded, flags, mode),
-        move |opened| match opened {
-            Ok(file) => handed_over(file),
-            Err(error) => Err(raise_os_error_with_path(&error, &path)),
-        },
-    )
+    submit_operation(Opening { path: encoded, flags, mode }, move |opened| match opened {
+        Ok(file) => handed_over(file),
+        Err(error) => Err(raise_os_error_with_path(&error, &path)),
+    })
 }
 
 /// `path_is_cached(encoded, follow)`: whether looking at the path may happen on the loop's thread.
@@ -94,18 +91,8 @@ fn path_is_cached(arguments: Arguments<'_>) -> Result<bool> {
     Ok(match Backend::of_process()? {
         Backend::Automatic => ioxide_io::file::path_is_cached(&encoded, follow),
         Backend::Inline => true,
-        Backend::Threads => false,
+        Backend::Uring | Backend::Threads => false,
     })
-}
-
-/// A signal is the main thread's business: the open of a FIFO goes on.
-fn open_patiently(path: &CString, flags: i32, mode: u32) -> io::Result<OwnedFd> {
-    loop {
-        match open(path, flags, mode) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
 
 /// The descriptor belongs to the caller from here on.

@@ -4,6 +4,7 @@
 //! W1. `data[consumed..]` are the file's bytes from `position` on; nothing else in the window is ever handed out.
 //! W2. `ended` says that a read behind the window has just met the end of the file. It is believed once: files grow.
 
+use ioxide_io::Need;
 use std::cell::Cell;
 
 /// Bytes read ahead of what was asked for.
@@ -12,17 +13,6 @@ pub const READ_AHEAD: usize = 64 << 10;
 const COMPACT_AT: usize = 64 << 10;
 /// A larger buffer is given back.
 const SPARE_AT_MOST: usize = 128 << 10;
-
-/// What an operation needs before it can run without waiting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
-    /// So many bytes, or the end of the file.
-    Bytes(usize),
-    /// Everything up to the end of the file.
-    All,
-    /// A whole line; a carriage return ends one too where `carriage_return` is set.
-    Line { carriage_return: bool },
-}
 
 #[derive(Default)]
 pub struct Window {

@@ -8,6 +8,7 @@
 //!     dropped with the GIL.
 //! J2. Cancelling the future does not stop the job; its outcome is dropped, which closes a descriptor in it.
 
+use super::{Backend, ring};
 use crate::event_loop::{EventLoop, Sender};
 use crate::futures;
 use ioxide_cpython::call::import;
@@ -20,7 +21,7 @@ use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::version::FutureObject;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, current, names, none};
-use ioxide_io::Pool;
+use ioxide_io::{Operation, Pool};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,13 +74,43 @@ pub fn submit<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     finish: impl FnOnce(T) -> Result<Object> + 'static,
 ) -> Result<Object> {
-    let event_loop =
-        current::running_loop()?.ok_or_else(|| Raised::runtime_error("no running event loop"))?;
-    let native = EventLoop::from_any(&event_loop);
-    let future = match native {
+    let event_loop = running_loop()?;
+    let future = match EventLoop::from_any(&event_loop) {
         Some(native) => futures::create(native)?,
         None => event_loop.call_method0(&*ioxide_cpython::names::intern("create_future")?)?,
     };
+    run(&event_loop, future.clone(), work, finish)?;
+    Ok(future)
+}
+
+fn running_loop() -> Result<Object> {
+    current::running_loop()?.ok_or_else(|| Raised::runtime_error("no running event loop"))
+}
+
+/// As `submit`, by the kernel without a thread where the backend says so and the loop is ioxide's.
+pub fn submit_operation<O: Operation>(
+    operation: O,
+    finish: impl FnOnce(O::Outcome) -> Result<Object> + 'static,
+) -> Result<Object> {
+    if Backend::of_process()?.uses_ring(O::OPCODE, operation.bytes())
+        && let Some(native) = EventLoop::from_any(&*running_loop()?)
+    {
+        return match ring::start(native, operation, finish)? {
+            Ok(future) => Ok(future),
+            Err((operation, finish)) => submit(move || operation.run(), finish),
+        };
+    }
+    submit(move || operation.run(), finish)
+}
+
+/// Runs `work` on the pool and settles `future` with what `finish` makes of its outcome.
+pub fn run<T: Send + 'static>(
+    event_loop: &Any,
+    future: Object,
+    work: impl FnOnce() -> T + Send + 'static,
+    finish: impl FnOnce(T) -> Result<Object> + 'static,
+) -> Result<()> {
+    let native = EventLoop::from_any(event_loop);
     let outcome = Arc::new(Mutex::new(None));
     let received = Arc::clone(&outcome);
     let finish: Finish = Box::new(move || {
@@ -88,13 +119,16 @@ pub fn submit<T: Send + 'static>(
     });
     let delivery = allocate(Delivery {
         head: head(),
-        future: Slot::filled(future.clone()),
+        future: Slot::filled(future),
         finish: RefCell::new(Some(finish)),
     })?;
     let callback = DELIVER.get().bind(&delivery)?;
     let way_back = match native {
         Some(native) => WayBack::Native(native.sender(&callback)?),
-        None => WayBack::Foreign { event_loop: Detached::new(event_loop), callback: Detached::new(callback) },
+        None => WayBack::Foreign {
+            event_loop: Detached::new(event_loop.to_object()),
+            callback: Detached::new(callback),
+        },
     };
     let job = move || {
         // A panic leaves no outcome, which the one who waits is told.
@@ -104,8 +138,7 @@ pub fn submit<T: Send + 'static>(
         drop(outcome); // J1
         way_back.take();
     };
-    Pool::shared().submit(job).map_err(|error| raise_os_error(&error))?;
-    Ok(future)
+    Pool::shared().submit(job).map_err(|error| raise_os_error(&error))
 }
 
 enum WayBack {
@@ -150,18 +183,23 @@ impl Delivery {
         let (Some(future), Some(finish)) = (self.future.take(), self.finish.borrow_mut().take()) else {
             return Ok(());
         };
-        if future.call_method0(&names().done)?.is_true()? {
-            return Ok(()); // J2
-        }
-        let native = futures::Future::from_exact(&future).map(|future| &**future);
-        match finish() {
-            Ok(result) => set_result(&future, native, &result),
-            Err(raised) => {
-                let exception = raised.take();
-                match native {
-                    Some(native) => futures::set_exception(native, &exception),
-                    None => future.call_method1(&names().set_exception, &exception).map(drop),
-                }
+        settle(&future, finish)
+    }
+}
+
+/// Gives a future what `finish` returns, unless it has been cancelled meanwhile (J2).
+pub fn settle(future: &Any, finish: impl FnOnce() -> Result<Object>) -> Result<()> {
+    if future.call_method0(&names().done)?.is_true()? {
+        return Ok(());
+    }
+    let native = futures::Future::from_exact(future).map(|future| &**future);
+    match finish() {
+        Ok(result) => set_result(future, native, &result),
+        Err(raised) => {
+            let exception = raised.take();
+            match native {
+                Some(native) => futures::set_exception(native, &exception),
+                None => future.call_method1(&names().set_exception, &exception).map(drop),
             }
         }
     }

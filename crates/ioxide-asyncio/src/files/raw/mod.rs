@@ -18,7 +18,7 @@ mod reading;
 mod writing;
 
 use super::Backend;
-use super::window::{Need, Window};
+use super::window::Window;
 use ioxide_cpython::call::import;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::gc::{Traverse, Visitor};
@@ -28,7 +28,8 @@ use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Once, Raised, Result};
-use ioxide_io::FileRef;
+use ioxide_io::operation::Pending;
+use ioxide_io::{FileRef, Need};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
@@ -37,13 +38,6 @@ use std::ops::Deref;
 #[repr(transparent)]
 pub struct RawFile(Any);
 
-/// Bytes that `write` took and that the kernel has not got yet.
-struct Pending {
-    /// `None`: at the descriptor's own position.
-    offset: Option<u64>,
-    data: Vec<u8>,
-}
-
 /// How the kernel is asked for bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
@@ -51,7 +45,7 @@ enum Access {
     Cached,
     /// Every read may be made on the loop's thread.
     Resident,
-    /// Only a thread of the pool may read.
+    /// Only the kernel or a thread of the pool may read.
     Waiting,
 }
 
@@ -241,7 +235,7 @@ impl RawFile {
             // Pipes and terminals wait for somebody, and not for a disk.
             _ if !seekable => Access::Waiting,
             Backend::Inline => Access::Resident,
-            Backend::Threads => Access::Waiting,
+            Backend::Uring | Backend::Threads => Access::Waiting,
             Backend::Automatic => Access::Cached,
         });
         if let Some(position) = position {

@@ -1,7 +1,7 @@
 //! Reading: what is at hand, what the page cache has, and what only the disk can tell.
 
-use super::super::window::{Need, READ_AHEAD};
-use super::super::work::submit;
+use super::super::window::READ_AHEAD;
+use super::super::work::{submit, submit_operation};
 use super::{Access, RawFile, need_of};
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::detach::without_gil;
@@ -9,12 +9,14 @@ use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Receiver, Signature};
 use ioxide_cpython::value::{bytes, bytes_filled_by, integer};
 use ioxide_cpython::{Any, Object, Raised, Result, none_object};
-use ioxide_io::{FileRef, Now, Storage};
+use ioxide_io::operation::Reading;
+use ioxide_io::{FileRef, Need, Now, Operation, Storage};
 use std::io;
 use std::mem::MaybeUninit;
 
-/// Bytes that one operation copies out of the page cache at most before it lets others run.
-const INLINE_AT_MOST: usize = 1 << 20;
+/// Bytes that one operation copies out of the page cache on the loop's thread: more takes milliseconds where the kernel reads
+/// ahead meanwhile, and a trip to the pool costs less than copying it.
+const INLINE_AT_MOST: usize = 128 << 10;
 
 impl RawFile {
     pub(super) fn ready(&self, need: &Any) -> Result<bool> {
@@ -28,10 +30,10 @@ impl RawFile {
             if core.window.borrow().satisfies(need) {
                 return Ok(true);
             }
-            if copied >= INLINE_AT_MOST && core.access.get() == Access::Cached {
+            let missing = core.window.borrow().missing(need);
+            if copied + missing > INLINE_AT_MOST && core.access.get() == Access::Cached {
                 return Ok(false);
             }
-            let missing = core.window.borrow().missing(need).min(INLINE_AT_MOST);
             match self.append_now(file, missing)? {
                 Now::Done(0) => {
                     core.window.borrow_mut().met_the_end();
@@ -86,20 +88,23 @@ impl RawFile {
         };
         let seekable = core.seekable.get();
         let this = self.to_object();
-        submit(
-            move || read_until(file, end, seekable, need, missing),
-            move |outcome| {
-                let data = outcome.map_err(|error| raise_os_error(&error))?;
-                // SAFETY: an instance of the class; `self` was one.
-                let this = unsafe { RawFile::receive(this.as_ptr()) }?;
-                let mut window = this.core().window.borrow_mut();
-                // A cancelled operation's bytes come when the file is somewhere else by now; a pipe's must not be lost.
-                if window.end() == end || !seekable {
-                    window.room().extend_from_slice(&data);
-                }
-                Ok(none_object())
-            },
-        )
+        let reading = Reading::new(file, seekable.then_some(end), need, missing);
+        let finish = move |outcome: io::Result<Vec<u8>>| {
+            let data = outcome.map_err(|error| raise_os_error(&error))?;
+            // SAFETY: an instance of the class; `self` was one.
+            let this = unsafe { RawFile::receive(this.as_ptr()) }?;
+            let mut window = this.core().window.borrow_mut();
+            // A cancelled operation's bytes come when the file is somewhere else by now; a pipe's must not be lost.
+            if window.end() == end || !seekable {
+                window.room().extend_from_slice(&data);
+            }
+            Ok(none_object())
+        };
+        match seekable {
+            true => submit_operation(reading, finish),
+            // Who waits for somebody else waits in a thread, of which a cancelled read of a pipe may keep one.
+            false => submit(move || reading.run(), finish),
+        }
     }
 
     pub(super) fn lines(&self, need: &Any) -> Result<Object> {
@@ -185,6 +190,9 @@ impl RawFile {
     pub(super) fn pread_now(&self, arguments: Arguments<'_>) -> Result<Object> {
         let (file, count, offset) = self.positional(arguments)?;
         let core = self.core();
+        if count > INLINE_AT_MOST && core.access.get() == Access::Cached {
+            return Ok(none_object());
+        }
         let mut blocked = false;
         let data = bytes_filled_by(count, |room| {
             let outcome = match core.access.get() {
@@ -213,11 +221,8 @@ impl RawFile {
 
     pub(super) fn pread(&self, arguments: Arguments<'_>) -> Result<Object> {
         let (file, count, offset) = self.positional(arguments)?;
-        let work = move || {
-            let mut data = Vec::new();
-            file.read_to_vec_at(&mut data, offset, count).map(|_| data)
-        };
-        submit(work, |outcome| bytes(&outcome.map_err(|error| raise_os_error(&error))?))
+        let reading = Reading::new(file, Some(offset), Need::Bytes(count), count);
+        submit_operation(reading, |outcome| bytes(&outcome.map_err(|error| raise_os_error(&error))?))
     }
 
     /// The file, how many bytes and where.
@@ -230,40 +235,5 @@ impl RawFile {
             .map_err(|_| Raised::value_error("size must not be negative"))?;
         let offset = u64::try_from(offset.map_or(Ok(0), Any::to_i64)?).map_err(|_| invalid())?;
         Ok((self.file()?, count, offset))
-    }
-}
-
-/// Reads from `offset`, or from the descriptor's own position, until the need is met.
-fn read_until(file: FileRef, offset: u64, seekable: bool, need: Need, missing: usize) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    loop {
-        let ended = if seekable {
-            let most = if need == Need::All { usize::MAX } else { missing };
-            let position = offset + data.len() as u64;
-            file.read_to_vec_at(&mut data, position, most)?
-        } else {
-            data.reserve(READ_AHEAD);
-            let count = file.read(data.spare_capacity_mut())?;
-            // SAFETY: the kernel has initialised `count` bytes behind the old length.
-            unsafe { data.set_len(data.len() + count) };
-            count == 0
-        };
-        let enough = match need {
-            Need::All => false,
-            Need::Bytes(_) => data.len() >= if seekable { missing } else { needed(need) },
-            Need::Line { carriage_return } => {
-                data.contains(&b'\n') || (carriage_return && data.contains(&b'\r'))
-            }
-        };
-        if ended || enough {
-            return Ok(data);
-        }
-    }
-}
-
-const fn needed(need: Need) -> usize {
-    match need {
-        Need::Bytes(count) => count,
-        Need::All | Need::Line { .. } => usize::MAX,
     }
 }

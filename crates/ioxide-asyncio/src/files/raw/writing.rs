@@ -1,14 +1,15 @@
 //! Writing: bytes are taken at once and given to the kernel after the operation, on the pool.
 
-use super::super::work::submit;
-use super::{Access, Pending, RawFile};
+use super::super::work::{submit, submit_operation};
+use super::{Access, RawFile};
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::methods::{Arguments, Receiver, Signature};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Result, none, none_object};
-use ioxide_io::{FileRef, Storage};
+use ioxide_io::operation::{Pending, Syncing, Writing};
+use ioxide_io::{Operation, Storage};
 use std::io;
 
 impl RawFile {
@@ -51,14 +52,16 @@ impl RawFile {
         let file = self.file()?;
         let pending = std::mem::take(&mut *core.pending.borrow_mut());
         let this = self.to_object();
-        submit(
-            move || write_all(file, pending),
-            move |outcome| {
-                // SAFETY: an instance of the class; `self` was one.
-                let this = unsafe { RawFile::receive(this.as_ptr()) }?;
-                this.after_writing(outcome).map(|()| none_object())
-            },
-        )
+        let writing = Writing::new(file, pending);
+        let finish = move |outcome| {
+            // SAFETY: an instance of the class; `self` was one.
+            let this = unsafe { RawFile::receive(this.as_ptr()) }?;
+            this.after_writing(outcome).map(|()| none_object())
+        };
+        match core.seekable.get() {
+            true => submit_operation(writing, finish),
+            false => submit(move || writing.run(), finish),
+        }
     }
 
     /// Asked once, when the first bytes leave: who only reads need not know.
@@ -81,7 +84,7 @@ impl RawFile {
             return Ok(());
         }
         let file = self.file()?;
-        self.after_writing(without_gil(move || write_all(file, pending)))
+        self.after_writing(without_gil(move || Writing::new(file, pending).run()))
     }
 
     /// What could not be written is kept for the next attempt, as a buffered file does.
@@ -108,37 +111,17 @@ impl RawFile {
             .map_err(|_| raise_os_error(&io::Error::from_raw_os_error(22)))?;
         self.core().window.borrow_mut().clear();
         let count = data.len();
-        submit(
-            move || file.write_all_at(&data, offset),
-            move |outcome| {
-                outcome.map_err(|(_, error)| raise_os_error(&error))?;
-                integer(count as i64)
-            },
-        )
+        let writing = Writing::new(file, vec![Pending { offset: Some(offset), data }]);
+        submit_operation(writing, move |outcome| {
+            outcome.map_err(|(_, error)| raise_os_error(&error))?;
+            integer(count as i64)
+        })
     }
 
     pub(super) fn sync(&self, data_only: &Any) -> Result<Object> {
         let (file, data_only) = (self.file()?, data_only.is_true()?);
-        submit(
-            move || file.sync(data_only),
-            |outcome| outcome.map(|()| none_object()).map_err(|error| raise_os_error(&error)),
-        )
+        submit_operation(Syncing { file, data_only }, |outcome| {
+            outcome.map(|()| none_object()).map_err(|error| raise_os_error(&error))
+        })
     }
-}
-
-/// Writes one after the other. Fails: with what is left.
-fn write_all(file: FileRef, pending: Vec<Pending>) -> std::result::Result<(), (Vec<Pending>, io::Error)> {
-    let mut rest = pending.into_iter();
-    while let Some(mut item) = rest.next() {
-        let outcome = match item.offset {
-            Some(offset) => file.write_all_at(&item.data, offset),
-            None => file.write_all(&item.data),
-        };
-        if let Err((written, error)) = outcome {
-            item.data.drain(..written);
-            item.offset = item.offset.map(|offset| offset + written as u64);
-            return Err((std::iter::once(item).chain(rest).collect(), error));
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,34 @@
+//! What is answered at once suspends nobody: who reads one cached file after the other would keep the loop for itself.
+//!
+//! Invariants:
+//! Y1. Of the operations on a thread, one in each millisecond lets the other tasks run before it begins; before, because a
+//!     cancellation meanwhile must not lose what was read.
+
+use ioxide_cpython::methods::method0;
+use ioxide_cpython::module::Module;
+use ioxide_cpython::types::FunctionDefinition;
+use ioxide_cpython::{Any, Result, none};
+use ioxide_reactor::MonotonicTime;
+use std::cell::Cell;
+
+const MOST_NANOSECONDS: u64 = 1_000_000;
+
+thread_local! {
+    /// When an operation of this thread has last let others run.
+    static YIELDED: Cell<u64> = const { Cell::new(0) };
+}
+
+pub fn add_to(module: &Module<'_>) -> Result<()> {
+    let due = FunctionDefinition::new(method0(c"due_to_yield", |_: &Any| is_due()));
+    module.add(c"_due_to_yield", &*due.bind(none())?)
+}
+
+/// True at most once in a millisecond.
+fn is_due() -> bool {
+    let now = MonotonicTime::now().as_nanoseconds();
+    let due = now.saturating_sub(YIELDED.get()) > MOST_NANOSECONDS;
+    if due {
+        YIELDED.set(now);
+    }
+    due
+}

@@ -1,7 +1,8 @@
 """Claim: an echo server over TLS on ioxide costs little more than a C loop on OpenSSL, and a fraction of uvloop's.
 
 Measures the server's CPU per request of asyncio.Protocol servers over TLS 1.3, loop by loop, beside the limit
-(c/tls_echo.c, server) under the same load (c/tls_echo.c, client), for messages of 1 KiB and of 16 KiB.
+(c/tls_echo.c, server) under the same load (c/tls_echo.c, client), for messages of 1 KiB and of 16 KiB; and the memory of
+idle connections.
 
 usage: tls.py [--loops …] [--rounds N] [--seconds S] [--connections N] [--check]
        tls.py --serve LOOP FILE        the measured server: certificate and key in FILE
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import ssl
 import statistics
 import subprocess
@@ -32,6 +35,7 @@ from processes import Failed, Process
 
 LIMIT = "C OpenSSL"
 SIZES = (1024, 16384)
+WARM_UP = 50  # connections, before memory is counted
 # The most CPU per request that is promised for 100 connections: times the limit's, times uvloop's.
 GOALS = {1024: (1.4, 0.35), 16384: (1.4, 0.6)}
 # {contender: {round: CPU nanoseconds per request}}
@@ -56,9 +60,36 @@ def make_certificate(directory: str) -> str:
     return path
 
 
+def command_of(name: str, program: str, certificate: str) -> list[str]:
+    return [program, "server", certificate] if name == LIMIT else [sys.executable, __file__, "--serve", name, certificate]
+
+
+def idle_bytes(name: str, program: str, certificate: str, count: int) -> float:
+    """Resident bytes of the server for each of so many connections that have echoed once and are silent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    command = command_of(name, program, certificate)
+    with Process("server", machine.MEASURED_CORE, command) as server, contextlib.ExitStack() as open_ones:
+        port = int(server.hear().split()[1])
+
+        def connect() -> None:
+            connection = context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20))
+            open_ones.enter_context(connection)
+            connection.sendall(b"x" * SIZES[0])
+            left = SIZES[0]
+            while left:
+                left -= len(connection.recv(left))
+
+        for _ in range(WARM_UP):
+            connect()
+        before = machine.resident_bytes(server.id)
+        for _ in range(count):
+            connect()
+        return (machine.resident_bytes(server.id) - before) / count
+
+
 def measure(name: str, size: int, program: str, certificate: str, options: argparse.Namespace) -> float:
-    command = [program, "server", certificate] if name == LIMIT else [sys.executable, __file__, "--serve", name, certificate]
-    with Process("server", machine.MEASURED_CORE, command) as server:
+    with Process("server", machine.MEASURED_CORE, command_of(name, program, certificate)) as server:
         port = server.hear().split()[1]
         load = [program, "client", port, str(options.connections), str(size), str(options.seconds)]
         with Process("client", machine.CLIENT_CORE, load) as client:
@@ -109,6 +140,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loops", default="asyncio,uvloop,ioxide", help="comma-separated, of: " + ", ".join(loops.FACTORIES))
     parser.add_argument("--connections", type=int, default=100)
+    parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle connections whose memory is measured")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each load lasts")
     parser.add_argument("--check", action="store_true", help="fail if ioxide misses a goal (100 connections)")
@@ -132,8 +164,13 @@ def main() -> int:
         for size in SIZES:
             results[size] = collect(size, names, program, certificate, options)
             show(results[size], size)
-    report.write_json(options.json, {"claim": "TLS echo", "loops": versions, "runs": results})
+        held = {name: idle_bytes(name, program, certificate, options.idle) for name in [LIMIT, *names]}
+    rows = [[name, f"{value:,.0f}"] for name, value in held.items()]
+    print(report.table([f"server, {options.idle} idle connections", "bytes per connection"], rows) + "\n")
+    report.write_json(options.json, {"claim": "TLS echo", "loops": versions, "runs": results, "idle bytes": held})
     missed = [miss for size in SIZES for miss in misses(results[size], size)] if options.check else []
+    if options.check and held.get(loops.SUBJECT, 0) > held.get("asyncio", float("inf")):
+        missed.append("memory of an idle connection: more than asyncio's")
     for miss in missed:
         print(f"goal missed: {miss}", file=sys.stderr)
     return 1 if missed else 0

@@ -223,6 +223,33 @@ class Program:
         done, pending = await self.names.wait(children, return_when=how, timeout=self.tape.one_of([None, 0]))
         return sorted(task.get_name() for task in done), sorted(task.get_name() for task in pending)
 
+    async def in_their_order(self, who: str, depth: int) -> object:
+        if depth >= 3:
+            return None
+        # Tasks, not coroutines: of those asyncio makes tasks in the order of a set.
+        children = [self.spawn(f"{who}.c{index}", depth) for index in range(1 + self.tape.below(3))]
+        seen = []
+        for earliest in self.names.as_completed(children, timeout=self.tape.one_of([None, None, 0, HOUR])):
+            try:
+                seen.append(await earliest)
+            except (ValueError, TimeoutError) as error:
+                seen.append(repr(error))
+        return seen
+
+    async def shield_and_give_up(self, who: str, depth: int) -> object:
+        if depth >= 3:
+            return None
+        outer = self.names.shield(self.spawn(f"{who}.o{len(self.tasks)}", depth))
+        await self.tape.one_of(self.WAITS)(self, who, depth)
+        outer.cancel("outer")
+        return describe(outer)
+
+    async def gather_what_is_shielded(self, who: str, depth: int) -> object:
+        if depth >= 3:
+            return None
+        children = [self.names.shield(self.spawn(f"{who}.h{index}", depth)) for index in range(1 + self.tape.below(2))]
+        return await self.names.wait_for(self.names.gather(*children, return_exceptions=True), HOUR)
+
     WAITS: ClassVar[list[Callable[[Program, str, int], Awaitable[object]]]] = [
         yield_once, locked, await_future, wait_event, start_and_await, get_or_wait,
     ]  # fmt: skip
@@ -230,6 +257,7 @@ class Program:
         yield_once, yield_once, start, start, start_and_await, gather, cancel_one, await_future, finish_future,
         finish_future, locked, wait_event, put, get, time_out, shielded, call_soon, uncancel, time_limit, time_limit,
         group, group, limited, notified, get_or_wait, put_or_wait, first_of_several,
+        first_of_several, in_their_order, in_their_order, shield_and_give_up, gather_what_is_shielded,
     ]  # fmt: skip
 
     async def main(self) -> None:

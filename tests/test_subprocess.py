@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -398,7 +399,7 @@ def test_debug_log(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     lines = [record.getMessage() for record in caplog.records]
     assert "execute program 'true' stdout=stderr=<pipe>" in lines
     assert f"run shell command 'exit 4' stdin={subprocess.DEVNULL} stderr=<pipe>" in lines
-    assert any(line.startswith("execute program 'true': <_UnixSubprocessTransport ") for line in lines)
+    assert any(re.match(r"execute program 'true': <\w*SubprocessTransport (closed )?pid=\d+ ", line) for line in lines)
     assert any(line.startswith("process 'true' created: pid ") for line in lines)
     assert any("exited with return code 4" in line for line in lines)
     assert not any("secret" in line for line in lines)

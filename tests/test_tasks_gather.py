@@ -286,3 +286,25 @@ def test_children_are_freed_with_it(side: Side) -> None:
         assert all(reference() is None for reference in references)
 
     side.run(main())
+
+
+def test_a_cancelled_gathering_has_retrieved_the_exceptions() -> None:
+    async def main(side: Side) -> Any:
+        reports: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reports.append(context["message"]))
+
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                raise ValueError("instead") from None
+
+        gathering = side.gather(stubborn(), value(1, 5), return_exceptions=True)
+        await asyncio.sleep(0)
+        gathering.cancel()
+        seen = (await outcome(gathering))[:2]
+        del gathering
+        gc.collect()
+        return seen, reports
+
+    assert same_on_all_sides(main)[1] == []

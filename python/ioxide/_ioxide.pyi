@@ -7,12 +7,15 @@ takes for abstract; BaseEventLoop declares the same ones as implemented.
 
 import asyncio
 import io
+from asyncio import as_completed as as_completed
 from asyncio import create_task as create_task
 from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
+from asyncio import shield as shield
 from asyncio import sleep as sleep
+from asyncio import wait as wait
 from asyncio import wait_for as wait_for
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, final
 
 _Result = TypeVar("_Result")
@@ -29,6 +32,11 @@ class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...
 
 class Server(asyncio.Server): ...
+
+def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> Callable[..., Any]: ...
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, _Result], **keywords: Any
+) -> asyncio.Task[_Result]: ...
 
 class TaskGroup(asyncio.TaskGroup):
     def cancel(self) -> None: ...

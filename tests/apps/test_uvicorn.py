@@ -46,8 +46,8 @@ class Uvicorn:
         way, arguments, self.loop = SERVERS[name]
         options = ["--no-use-colors", "--no-access-log", *address, *arguments]
         self.process = start(way, "-m", "uvicorn", APPLICATION, *options)
-        while (line := self.process.read_error_line()).startswith("INFO: ") and "running on" not in line:
-            pass
+        while "running on" not in (line := self.process.read_error_line()):
+            assert line.startswith(("INFO: ", "Executing <")), line
         found = re.fullmatch(r"INFO: +Uvicorn running on (\S+|unix socket \S+) \(Press CTRL\+C to quit\)", line)
         assert found is not None, line
         self.address = found.group(1)

@@ -315,6 +315,23 @@ pub fn add_native_callback(future: &FutureObject, callback: &Any) -> Result<()> 
     add_done_callback(future, callback, &*context::copy_current()?)
 }
 
+/// Takes a native callback out again, wherever it is; by identity, so that no Python code compares.
+pub fn remove_native_callback(future: &FutureObject, callback: &Any) -> Result<()> {
+    if future.callbacks.is_empty() {
+        if future.callback0.is(callback) {
+            future.callback0.clear();
+            future.context0.clear();
+        }
+        return Ok(());
+    }
+    for (present, present_context) in Callbacks::take(future).into_pairs()? {
+        if !present.is(callback) {
+            add_done_callback(future, &present, &present_context)?;
+        }
+    }
+    Ok(())
+}
+
 /// A sleeper's future: the result is in it already.
 #[inline]
 pub fn finish_with_own_result(future: &FutureObject) -> Result<()> {

@@ -13,7 +13,7 @@ use ioxide_cpython::methods::{documented, method0};
 use ioxide_cpython::types::{Class, Native, NativeClass};
 use ioxide_cpython::value::{dict, float, text, tuple};
 use ioxide_cpython::version::{HandleObject, TimerHandleObject};
-use ioxide_cpython::{Any, Object, Once, Result, boolean, context, imports, names, none_object};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, boolean, context, imports, names, none_object};
 use std::ops::Deref;
 
 #[repr(transparent)]
@@ -258,6 +258,26 @@ pub fn time(event_loop: &Any) -> Result<Object> {
     match EventLoop::fast(event_loop) {
         Some(native) if native.has_own_clock() => native.time(),
         _ => event_loop.call_method0(&names().time),
+    }
+}
+
+/// `event_loop.time() + delay`
+#[inline]
+pub fn time_after(event_loop: &Any, delay: &Any) -> Result<Object> {
+    match (EventLoop::fast(event_loop), delay.as_plain_number()) {
+        (Some(native), Some(delay)) if native.has_own_clock() => float(native.seconds() + delay),
+        _ => time(event_loop)?.add(delay),
+    }
+}
+
+/// Reports an exception as the handle of `callback` would.
+#[cold]
+pub fn report_of_callback(event_loop: &Any, callback: &Any, exception: Object) -> Result<()> {
+    let Some(native) = EventLoop::from_any(event_loop) else { return Err(Raised::exception(exception)) };
+    let handle = Handle::create(native, callback, &[], None)?;
+    match Handle::from_exact(&handle) {
+        Some(handle) => report_exception(handle, exception),
+        None => Err(Raised::exception(exception)),
     }
 }
 

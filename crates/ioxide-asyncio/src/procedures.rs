@@ -5,18 +5,20 @@
 //!
 //! Invariants:
 //! R1. A step function runs only while the state is `Running`, and then nobody but it changes the slots.
-//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator.
+//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator; it is
+//!     empty while the procedure only gives way.
+//! R3. A closed procedure holds nothing.
 
 use crate::futures::{self, Future, Outcome};
+use ioxide_cpython::coroutine::inspection::{self, Inspected, State};
 use ioxide_cpython::coroutine::{
-    Step, await_iterator, forward_exception, inspection, send, thrown_exception,
+    Step, await_iterator, count_as_coroutine, forward_exception, send, thrown_exception,
 };
 use ioxide_cpython::exception::{Builtin, exception_is};
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, getter, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, method, method0, method1};
 use ioxide_cpython::types::{Class, Native, NativeClass};
-use ioxide_cpython::value::text;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, builtin, none, none_object};
 use std::cell::Cell;
 
@@ -43,15 +45,9 @@ pub enum Progress {
     Wait(Object),
     /// To await anything.
     Await(Object),
+    /// To let everything else run once: a bare `yield`.
+    GiveWay,
     Return(Object),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Created,
-    Suspended,
-    Running,
-    Closed,
 }
 
 /// A coroutine object. All zero bytes are one that has not been told what to do.
@@ -95,28 +91,35 @@ pub fn initialize() -> Result<()> {
             .finalized::<Procedure, _>(Procedure::warn_if_never_awaited)
             .awaitable::<Procedure, _>(Procedure::awaited)
             .sendable::<Procedure, _>(Procedure::send)
-            .repr::<Procedure, _>(Procedure::show)
+            .repr::<Procedure, _>(inspection::show::<Procedure>)
             .methods(vec![
                 method1(c"send", |this: &Procedure, value: &Any| this.send(value)?.into_object()),
                 method(c"throw", Procedure::throw),
                 method0(c"close", Procedure::close),
             ])
-            .attributes(vec![
-                getter(c"__name__", Procedure::name),
-                getter(c"__qualname__", |this: &Procedure| text(this.qualified_name())),
-                getter(c"cr_await", |this: &Procedure| this.awaiting.get_or_none()),
-                getter(c"cr_code", |this: &Procedure| inspection::code(this.qualified_name())),
-                getter(c"cr_frame", |this: &Procedure| match this.state.get() {
-                    State::Closed => Ok(none_object()),
-                    _ => inspection::frame(this.qualified_name()),
-                }),
-                getter(c"cr_origin", |this: &Procedure| this.origin.get_or_none()),
-                getter(c"cr_running", |this: &Procedure| this.state.get() == State::Running),
-                getter(c"cr_suspended", |this: &Procedure| this.state.get() == State::Suspended),
-            ])
+            .attributes(inspection::attributes::<Procedure>())
             .create(&[])?,
     );
+    count_as_coroutine(Procedure::class().get());
     Ok(())
+}
+
+impl Inspected for Procedure {
+    fn state(&self) -> State {
+        self.state.get()
+    }
+
+    fn qualified_name(&self) -> &'static str {
+        self.routine.get().map_or("", |routine| routine.qualified_name)
+    }
+
+    fn waits_for(&self) -> Option<Object> {
+        self.awaiting.get_object()
+    }
+
+    fn origin(&self) -> Object {
+        self.origin.get_or_none()
+    }
 }
 
 impl Recycled for Procedure {
@@ -129,16 +132,29 @@ impl Recycled for Procedure {
     }
 
     fn release(&self) {
-        self.let_go();
+        if self.state.get() != State::Closed {
+            self.let_go(); // R3
+        }
     }
 }
 
 /// A coroutine object that does what `routine` says to `owner`.
 #[inline]
 pub fn procedure(routine: &'static Routine, owner: &Any, argument: Option<&Any>) -> Result<Object> {
+    create(routine, Some(owner), argument)
+}
+
+/// As `procedure`, of nobody.
+#[inline]
+pub fn procedure_of_nobody(routine: &'static Routine, argument: Option<&Any>) -> Result<Object> {
+    create(routine, None, argument)
+}
+
+#[inline(always)]
+fn create(routine: &'static Routine, owner: Option<&Any>, argument: Option<&Any>) -> Result<Object> {
     let object = FREE_PROCEDURES.allocate()?;
     if let Some(procedure) = Procedure::from_exact(&object) {
-        procedure.owner.initialize(Some(owner.to_object()));
+        procedure.owner.initialize(owner.map(Any::to_object));
         procedure.argument.initialize(argument.map(Any::to_object));
         procedure.origin.initialize(inspection::origin()?);
         procedure.routine.set(Some(routine));
@@ -146,8 +162,8 @@ pub fn procedure(routine: &'static Routine, owner: &Any, argument: Option<&Any>)
     Ok(object)
 }
 
-enum Inbound {
-    Value(Object),
+enum Inbound<'a> {
+    Value(&'a Any),
     Exception(Object),
 }
 
@@ -166,7 +182,7 @@ impl Procedure {
 
     /// Sends or throws, and goes on until it waits again.
     #[inline]
-    fn resume(&self, inbound: Inbound) -> Result<Step> {
+    fn resume(&self, inbound: Inbound<'_>) -> Result<Step> {
         let state = self.state.get();
         match (state, &inbound) {
             (State::Running, _) => return Err(Raised::value_error("coroutine already executing")),
@@ -224,6 +240,7 @@ impl Procedure {
         loop {
             let iterator = match (routine.step)(self, resumed)? {
                 Progress::Return(value) => return Ok(Step::Returned(value)),
+                Progress::GiveWay => return Ok(Step::Yielded(none_object())),
                 Progress::Wait(future) => {
                     self.waiter.set(future.clone());
                     if let Some(native) = Future::from_exact(&future)
@@ -252,8 +269,13 @@ impl Procedure {
 
     /// Hands what was sent or thrown to what is being awaited.
     #[inline]
-    fn hand_on(&self, inbound: Inbound) -> Handed {
-        let Some(awaiting) = self.awaiting.get_object() else { return Handed::Ended(Resumed::Started) };
+    fn hand_on(&self, inbound: Inbound<'_>) -> Handed {
+        let Some(awaiting) = self.awaiting.get_object() else {
+            return Handed::Ended(match inbound {
+                Inbound::Exception(exception) => Resumed::Raised(exception),
+                Inbound::Value(_) => Resumed::Done,
+            });
+        };
         if let Some(future) = Future::from_exact(&awaiting) {
             self.awaiting.clear();
             return Handed::Ended(match inbound {
@@ -267,7 +289,7 @@ impl Procedure {
             });
         }
         let stepped = match inbound {
-            Inbound::Value(value) => send(&awaiting, &value),
+            Inbound::Value(value) => send(&awaiting, value),
             Inbound::Exception(exception) => forward_exception(&awaiting, exception),
         };
         let resumed = match stepped {
@@ -292,7 +314,7 @@ impl Procedure {
         if self.state.get() == State::Created && !value.is_none() {
             return Err(Raised::type_error("can't send non-None value to a just-started coroutine"));
         }
-        self.resume(Inbound::Value(value.to_object()))
+        self.resume(Inbound::Value(value))
     }
 
     /// `throw(exception)` and, as generators still take it, `throw(type, value, traceback)`.
@@ -331,18 +353,6 @@ impl Procedure {
             }
             State::Running | State::Closed => {}
         }
-    }
-
-    fn qualified_name(&self) -> &'static str {
-        self.routine.get().map_or("", |routine| routine.qualified_name)
-    }
-
-    fn name(&self) -> Result<Object> {
-        text(self.qualified_name().rsplit('.').next().unwrap_or_default())
-    }
-
-    fn show(&self) -> Result<Object> {
-        text(&format!("<coroutine object {} at {:p}>", self.qualified_name(), self))
     }
 }
 

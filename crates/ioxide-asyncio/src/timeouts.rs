@@ -8,9 +8,10 @@
 //! W2. `_state` only goes forward: created, entered, then exited, or expiring and expired; each is asyncio's own
 //!     member of its enumeration.
 
+use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure};
+use crate::tasks::Deadline;
 use crate::{handles, tasks};
 use ioxide_cpython::call::import;
-use ioxide_cpython::coroutine::coroutine;
 use ioxide_cpython::current::{current_task, get_running_loop};
 use ioxide_cpython::exception::{self, Builtin, builtin};
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0, function};
@@ -135,7 +136,7 @@ fn timeout(arguments: Arguments<'_>) -> Result<Object> {
     if delay.is_none() {
         return Timeout::create(none_object());
     }
-    Timeout::create(handles::time(&event_loop)?.add(delay)?)
+    Timeout::create(handles::time_after(&event_loop, delay)?)
 }
 
 /// `timeout_at(when)`
@@ -149,6 +150,37 @@ const AEXIT: Signature<3> = Signature {
     required: 3,
     positional: 3,
 };
+
+static ENTER: Routine = Routine { qualified_name: "Timeout.__aenter__", step: enter_step };
+static EXIT: Routine = Routine { qualified_name: "Timeout.__aexit__", step: exit_step };
+
+fn timeout_of(procedure: &Procedure) -> Result<&Timeout> {
+    Timeout::from_any(procedure.owner()).ok_or_else(|| Raised::runtime_error("the timeout is gone"))
+}
+
+fn enter_step(procedure: &Procedure, _resumed: Resumed) -> Result<Progress> {
+    timeout_of(procedure)?.enter()?;
+    Ok(Progress::Return(procedure.owner().to_object()))
+}
+
+fn exit_step(procedure: &Procedure, _resumed: Resumed) -> Result<Progress> {
+    let (class, exception) = (procedure.argument.get_object(), procedure.kept.get_object());
+    timeout_of(procedure)?.exit(class.as_deref(), exception.as_deref())?;
+    Ok(Progress::Return(none_object()))
+}
+
+/// The deadline of a timeout has come: `_on_timeout`, as a handle would call it.
+fn come_due(timeout: &Any) -> Result<()> {
+    let Some(this) = Timeout::from_any(timeout) else { return Ok(()) };
+    match this.on_timeout() {
+        Err(raised) if !raised.leaves_the_loop() => {
+            let exception = raised.take();
+            let event_loop = this.task.get_or_none().call_method0(&names().get_loop)?;
+            handles::report_of_callback(&event_loop, &*ON_TIMEOUT.get().bind(timeout)?, exception)
+        }
+        outcome => outcome,
+    }
+}
 
 impl Timeout {
     fn create(when: Object) -> Result<Object> {
@@ -167,13 +199,7 @@ impl Timeout {
     }
 
     fn aenter(&self) -> Result<Object> {
-        let this = self.to_object();
-        coroutine("Timeout.__aenter__", async move {
-            if let Some(timeout) = Timeout::from_any(&this) {
-                timeout.enter()?;
-            }
-            Ok(this)
-        })
+        procedure(&ENTER, self, None)
     }
 
     fn enter(&self) -> Result<()> {
@@ -215,7 +241,15 @@ impl Timeout {
         if when.is_none() {
             return Ok(());
         }
-        let callback = match Timeout::class().get().is_exact(self) {
+        let is_exact = Timeout::class().get().is_exact(self);
+        if is_exact
+            && let Some(time) = when.as_plain_number()
+            && let Some(deadline) = Deadline::arm_any(event_loop, time, self, come_due)?
+        {
+            self.handle.set(deadline);
+            return Ok(());
+        }
+        let callback = match is_exact {
             true => ON_TIMEOUT.get().bind(self)?,
             false => self.get_attribute_str(c"_on_timeout")?,
         };
@@ -229,8 +263,15 @@ impl Timeout {
 
     fn disarm(&self) -> Result<()> {
         match self.handle.replace(Some(none_object())) {
-            Some(handle) if !handle.is_none() => handles::cancel_any(&handle),
-            _ => Ok(()),
+            Some(handle) if handle.is_none() => Ok(()),
+            Some(handle) => match Deadline::from_exact(&handle) {
+                Some(deadline) => {
+                    deadline.cancel();
+                    Ok(())
+                }
+                None => handles::cancel_any(&handle),
+            },
+            None => Ok(()),
         }
     }
 
@@ -244,15 +285,11 @@ impl Timeout {
 
     fn aexit(&self, arguments: Arguments<'_>) -> Result<Object> {
         let [class, exception, _traceback] = AEXIT.bind(arguments)?;
-        let this = self.to_object();
-        let class = given(class).map(Any::to_object);
-        let exception = given(exception).map(Any::to_object);
-        coroutine("Timeout.__aexit__", async move {
-            if let Some(timeout) = Timeout::from_any(&this) {
-                timeout.exit(class.as_deref(), exception.as_deref())?;
-            }
-            Ok(none_object())
-        })
+        let object = procedure(&EXIT, self, given(class))?;
+        if let (Some(procedure), Some(exception)) = (Procedure::from_exact(&object), given(exception)) {
+            procedure.kept.set(exception.to_object());
+        }
+        Ok(object)
     }
 
     /// Fails: TimeoutError where the exception that leaves the block is the cancellation by this timeout.

@@ -246,6 +246,11 @@ impl Any {
         unsafe { Object::from_owned(ffi::PyObject_Str(self.as_ptr())) }
     }
 
+    /// `next(self)` of an iterator, `None` at its end.
+    pub fn next_item(&self) -> Result<Option<Object>> {
+        Objects(self.to_object()).next().transpose()
+    }
+
     pub fn iterate(&self) -> Result<Objects> {
         // SAFETY: O1, O2.
         unsafe { Ok(Objects(Object::from_owned(ffi::PyObject_GetIter(self.as_ptr()))?)) }
@@ -254,6 +259,13 @@ impl Any {
 
 /// The items of a Python iterable.
 pub struct Objects(Object);
+
+impl Objects {
+    /// The Python iterator.
+    pub fn into_object(self) -> Object {
+        self.0
+    }
+}
 
 impl Iterator for Objects {
     type Item = Result<Object>;

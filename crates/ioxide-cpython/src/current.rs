@@ -19,6 +19,9 @@ struct Functions {
     swap_current_task: Object,
     #[cfg(Py_3_14)]
     current_task: Object,
+    /// The current tasks of asyncio's Python class, which tells the thread state nothing of them.
+    #[cfg(Py_3_14)]
+    current_python_tasks: Object,
 }
 
 static FUNCTIONS: Once<Functions> = Once::new();
@@ -36,6 +39,8 @@ pub(crate) fn initialize() -> Result<()> {
         swap_current_task: module.get_attribute_str(c"_swap_current_task")?,
         #[cfg(Py_3_14)]
         current_task: module.get_attribute_str(c"current_task")?,
+        #[cfg(Py_3_14)]
+        current_python_tasks: crate::call::import(c"asyncio.tasks")?.get_attribute_str(c"_current_tasks")?,
     });
     Ok(())
 }
@@ -172,8 +177,12 @@ pub fn current_task(event_loop: &Any) -> Result<Option<Object>> {
 #[cfg(Py_3_14)]
 #[inline]
 pub fn current_task(event_loop: &Any) -> Result<Option<Object>> {
-    let task = FUNCTIONS.get().current_task.call1(event_loop)?;
-    Ok((!task.is_none()).then_some(task))
+    let functions = FUNCTIONS.get();
+    let task = functions.current_task.call1(event_loop)?;
+    match task.is_none() {
+        false => Ok(Some(task)),
+        true => functions.current_python_tasks.dict_get(event_loop),
+    }
 }
 
 /// `asyncio.get_running_loop()`. Fails: RuntimeError where no loop runs in this thread.

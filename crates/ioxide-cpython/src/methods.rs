@@ -396,7 +396,18 @@ pub struct Signature<const N: usize> {
 
 impl<const N: usize> Signature<N> {
     /// One value a parameter, `None` where the caller gave none. Fails: TypeError, in Python's words.
+    #[inline(always)]
     pub fn bind<'a>(&self, arguments: Arguments<'a>) -> Result<[Option<&'a Any>; N]> {
+        let positional = arguments.positional();
+        if arguments.has_keywords() || positional.len() < self.required || positional.len() > self.positional
+        {
+            return self.bind_by_name(arguments);
+        }
+        Ok(std::array::from_fn(|index| positional.get(index).copied()))
+    }
+
+    #[inline(never)]
+    fn bind_by_name<'a>(&self, arguments: Arguments<'a>) -> Result<[Option<&'a Any>; N]> {
         self.bind_with(arguments, |name| Err(unexpected_keyword(self.function, name)))
     }
 

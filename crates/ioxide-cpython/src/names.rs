@@ -43,11 +43,14 @@ names! {
     shutdown, signal, _signal_handlers, __slots__, sock_connect, socket, sockname, source,
     _source_traceback, source_traceback, ssl_handshake_timeout, ssl_shutdown_timeout, start, _start_reading,
     _start_serving, _start_tls_compatible, _start_watching, _stop_serving, submit, target, task,
-    thread_name_prefix, throw, time, transport, _transports, type_name as "type", uncancel, unlink, value,
+    thread_name_prefix, throw, time, transport, _transports, type_name as "type", eager_start, uncancel, unlink, value,
     _wait, wait, wait_closed, waiter, warning, write,
     _buffer, clear, _incoming, _msg_callback, _sslobj, _stream_reader, _check_handshake_timeout, _check_shutdown_timeout, cipher, compression, do_handshake, _do_read, _force_close, getpeercert, pause_reading, peercert, pending, read, resume_reading, _resume_tls_reading, set_protocol, sslcontext, ssl_object, unwrap, wrap_bio,
     acquire, append, __context__, _get, _init, locked, _notify, popleft, _put, release, remove, set,
     fallback, mode, readinto, _reset_empty_waiter, _make_empty_waiter, seek, sock_sendall,
+    connect_read_pipe, connect_write_pipe, disconnected, kill, pid, pipe_connection_lost, pipe_data_received, poll,
+    process_exited, returncode, send_signal, stderr, stdin, stdout, subprocess, terminate, _child_created,
+    _close_pipe_fds, _connect_pipes, _execute_child,
     sock_sendfile, _sendfile_native, _sendfile_fallback, _sock_sendfile_native, _sock_sendfile_fallback, _sock_fd, _sock, is_reading,
 }
 

@@ -3,6 +3,7 @@
 
 use crate::object::{Any, Object, Raised, Result};
 use pyo3_ffi as ffi;
+use std::ffi::c_long;
 
 /// A Python string whose UTF-8 form is borrowed from the string object.
 pub struct Text(Object);
@@ -21,6 +22,9 @@ impl Text {
         self.as_str().to_owned()
     }
 }
+
+/// Up to this, a float holds every integer.
+const EXACT_IN_FLOATS: c_long = 1 << 53;
 
 impl Any {
     /// Fails: TypeError where this is no string, UnicodeEncodeError for lone surrogates.
@@ -55,6 +59,11 @@ impl Any {
             }
             if ffi::PyLong_CheckExact(self.as_ptr()) == 0 {
                 return None;
+            }
+            let mut overflow = 0;
+            let value = ffi::PyLong_AsLongAndOverflow(self.as_ptr(), &mut overflow);
+            if overflow == 0 && value.abs() <= EXACT_IN_FLOATS {
+                return Some(value as f64);
             }
         }
         self.to_f64().map_err(|raised| drop(raised.take())).ok()
@@ -108,6 +117,16 @@ impl Any {
     pub fn is_exact_integer(&self) -> bool {
         // SAFETY: O2.
         unsafe { ffi::PyLong_CheckExact(self.as_ptr()) == 1 }
+    }
+
+    /// Whether this is a list, tuple, set or frozenset, and of no derived class.
+    pub fn is_builtin_collection(&self) -> bool {
+        // SAFETY: O2.
+        unsafe {
+            ffi::PyList_CheckExact(self.as_ptr()) == 1
+                || ffi::PyTuple_CheckExact(self.as_ptr()) == 1
+                || ffi::PyAnySet_CheckExact(self.as_ptr()) == 1
+        }
     }
 
     pub fn is_tuple(&self) -> bool {
@@ -212,6 +231,21 @@ pub fn file_system_text(value: &[u8]) -> Result<Object> {
     }
 }
 
+/// What `value` is called in the file system, as a C string: `os.fsencode` of a str, bytes or path.
+/// Fails: TypeError for other objects, ValueError where there is a null in it.
+pub fn file_system_string(value: &Any) -> Result<std::ffi::CString> {
+    let mut encoded: *mut ffi::PyObject = std::ptr::null_mut();
+    // SAFETY: O1, O2; the converter leaves an owned bytes object, or fails and leaves nothing.
+    let encoded = unsafe {
+        if ffi::PyUnicode_FSConverter(value.as_ptr(), (&raw mut encoded).cast()) == 0 {
+            return Err(Raised::assume());
+        }
+        Object::from_owned(encoded)?
+    };
+    std::ffi::CString::new(encoded.bytes().unwrap_or_default())
+        .map_err(|_| Raised::value_error("embedded null byte"))
+}
+
 pub fn integer(value: i64) -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PyLong_FromLongLong(value)) }
@@ -281,6 +315,12 @@ pub fn dict() -> Result<Object> {
 pub fn set() -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
+}
+
+/// `set(iterable)`. Fails: TypeError where it is no iterable, or an item has no hash. Runs Python: maybe.
+pub fn set_of(iterable: &Any) -> Result<Object> {
+    // SAFETY: O1, O2.
+    unsafe { Object::from_owned(ffi::PySet_New(iterable.as_ptr())) }
 }
 
 /// `set.add(item)`

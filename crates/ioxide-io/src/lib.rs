@@ -5,8 +5,8 @@
 //!
 //! The map: [`socket`] is every system call on a socket; [`address`] is what a socket is called and how
 //! literal addresses are read; [`sendfile`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
-//! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the
-//! end of a child process; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
+//! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the birth
+//! and the end of child processes; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
 //! [`file`] is every system call on a file; [`operation`] are those that take several; [`pool`] runs those that block, and
 //! [`uring`] has the kernel make them.
 //!
@@ -43,7 +43,9 @@ pub use file::{FileRef, Now, Storage};
 pub use operation::{Need, Operation};
 pub use pipe::{FileKind, PipeRef};
 pub use pool::Pool;
-pub use process::{open_process, reap};
+pub use process::{
+    Failure, Order, Started, Starting, can_start, environment, open_process, reap, reap_at_end,
+};
 pub use read_buffer::ReadBuffer;
 pub use socket::{Connection, SocketRef};
 pub use write_queue::{Progress, WriteQueue};

@@ -180,8 +180,9 @@ impl ChildWatcher {
         }
     }
 
-    /// Has `loop._child_watcher_callback` called with the transport when its child has ended.
-    pub fn add_child(&self, event_loop: &Any, transport: &Any) -> Result<()> {
+    /// Has `loop._child_watcher_callback` called with the transport when its child has ended. `process` is its pidfd,
+    /// where there is one already.
+    pub fn add_child(&self, event_loop: &Any, transport: &Any, process: Option<OwnedFd>) -> Result<()> {
         let id = transport.call_method0(&names().get_pid)?;
         let callback = event_loop.get_attribute_str(c"_child_watcher_callback")?;
         let watcher = match self {
@@ -192,9 +193,10 @@ impl ChildWatcher {
             && let Some(native) = EventLoop::from_any(event_loop)
             && id.is_integer()
         {
-            match ioxide_io::open_process(id.to_i32()?) {
+            let number = id.to_i32()?;
+            match process.map_or_else(|| ioxide_io::open_process(number), Ok) {
                 Ok(process) => {
-                    return native.watch_child(id.to_i32()?, process, *threaded, callback, transport);
+                    return native.watch_child(number, process, *threaded, callback, transport);
                 }
                 // asyncio's own watcher of this version needs no pidfd.
                 Err(_) if *threaded => {}

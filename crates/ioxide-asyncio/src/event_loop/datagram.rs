@@ -10,6 +10,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{integer, text, tuple};
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{
     Any, Builtin, Object, Once, Raised, Result, boolean, builtin, imports, names, none, none_object,
 };
@@ -40,12 +41,8 @@ static REFUSES_STREAMS_ONLY: Once<bool> = Once::new();
 /// Asks asyncio's own method.
 pub(super) fn initialize() -> Result<()> {
     let class = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
-    let code = class.get_attribute_str(c"create_datagram_endpoint")?.get_attribute_str(c"__code__")?;
-    let mut is_old = false;
-    for constant in code.get_attribute_str(c"co_consts")?.tuple_items() {
-        is_old |= constant.is_string() && constant.to_text()?.as_str() == OLD_REFUSAL;
-    }
-    REFUSES_STREAMS_ONLY.set(!is_old);
+    let code = Code::of_method(&class, "create_datagram_endpoint")?;
+    REFUSES_STREAMS_ONLY.set(code.text_beginning(OLD_REFUSAL)?.is_none());
     Ok(())
 }
 

@@ -36,7 +36,7 @@ impl EventLoop {
                 imports().format_handle.call1(handle)?
             }
             Some(task) => task.repr()?,
-            None => text("callback of a transport or timer")?,
+            None => text("<callback of a transport or timer>")?,
         };
         imports()
             .logger

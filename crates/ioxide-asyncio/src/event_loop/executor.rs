@@ -17,7 +17,7 @@ use ioxide_cpython::methods::{Arguments, Leading, Signature, given, method, meth
 use ioxide_cpython::names::keyword_names;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{integer, text, tuple};
-use ioxide_cpython::version::EXECUTOR_SHUTDOWN_TAKES_TIMEOUT;
+use ioxide_cpython::version::{Code, EXECUTOR_SHUTDOWN_TAKES_TIMEOUT};
 use ioxide_cpython::{
     Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, imports, names, none, none_object,
 };
@@ -58,14 +58,7 @@ unsafe impl Native for Chain {
 
 /// Creates the classes and asks asyncio's own loop what it does.
 pub fn initialize() -> Result<()> {
-    CHAIN.set(
-        NativeClass::new::<Chain>(c"ioxide.FutureChain")
-            .doc(c"Binds the future of an executor to a future of the loop.")
-            .not_instantiable()
-            .collected::<Chain>()
-            .dropped::<Chain>()
-            .create(&[])?,
-    );
+    CHAIN.set(NativeClass::core::<Chain>(c"ioxide.FutureChain")?);
     worker_queue::initialize()?;
     CALL_CHECK_CANCEL
         .set(FunctionDefinition::new(method1(c"_call_check_cancel", |chain: &Chain, _destination: &Any| {
@@ -83,34 +76,17 @@ pub fn initialize() -> Result<()> {
         },
     )));
     let base = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
-    let shutdown = base.get_attribute_str(c"shutdown_default_executor")?.get_attribute_str(c"__code__")?;
     let futures = import(c"asyncio.futures")?;
-    let chain = futures.get_attribute_str(c"_chain_future")?.get_attribute_str(c"__code__")?;
+    let set_state = Code::of_method(&futures, "_chain_future")?.nested_named("_call_set_state")?;
     RULES.set(Rules {
-        timeout_ends_wait: has_name(&shutdown, "timeouts")?,
-        sets_state_at_once: nested_code_has_name(&chain, "_call_set_state", "_get_running_loop")?,
+        timeout_ends_wait: Code::of_method(&base, "shutdown_default_executor")?.uses("timeouts")?,
+        sets_state_at_once: match set_state {
+            Some(set_state) => set_state.uses("_get_running_loop")?,
+            None => false,
+        },
         convert_exception: futures.get_attribute_str(c"_convert_future_exc")?,
     });
     Ok(())
-}
-
-fn has_name(code: &Any, name: &str) -> Result<bool> {
-    let used = code.get_attribute_str(c"co_names")?;
-    Ok(used.tuple_items().iter().any(|used| ioxide_cpython::methods::name_is(used, name)))
-}
-
-/// Whether the function called `function` inside a function uses a name.
-fn nested_code_has_name(code: &Any, function: &str, name: &str) -> Result<bool> {
-    for constant in code.get_attribute_str(c"co_consts")?.tuple_items() {
-        let named = match constant.get_attribute_optional(&*text("co_name")?)? {
-            Some(found) => ioxide_cpython::methods::name_is(&found, function),
-            None => false,
-        };
-        if named {
-            return has_name(constant, name);
-        }
-    }
-    Ok(false)
 }
 
 const SHUTDOWN: Signature<1> =

@@ -1,23 +1,25 @@
-//! Starting child processes: `subprocess_exec`, `subprocess_shell`. The child itself is made by `subprocess.Popen`, with
-//! every keyword it has; who replaces Popen is heard.
+//! Starting child processes: `subprocess_exec`, `subprocess_shell`. The child itself is a `subprocess.Popen`, with every
+//! keyword it has; who replaces Popen is heard.
 //!
-//! Leaves to others: how the end of a child is noticed (`children`), pipes (`connect_read_pipe` and its kin), what the
-//! transport does with both (asyncio's own class, once a process).
+//! Leaves to others: how a child begins (`transports/process/popen`) and is spoken to (`transports/process`), how its end is
+//! noticed (`children`).
 //!
 //! Invariants:
-//! S1. Popen holds the thread until the child has begun its program. So one child is started in a turn, and whoever
-//!     else wants one waits for a later turn: the loop stands still for one start at most.
-//! S2. While somebody waits for a start, `pass_turn` is in the ready queue, and wakes one of them in each turn.
+//! S1. At most `UNDER_WAY` children have been started and not begun their programs: a swarm of them would take the
+//!     processor from the loop. Whoever else wants one waits.
+//! S2. A Popen that is not ioxide's business holds the thread until its child has begun. One such is made in a turn.
+//! S3. While somebody waits, a child is under way, or `pass_turn` is in the ready queue; both wake the next one.
 
 use super::children::ChildWatcher;
 use super::{EventLoop, Ready};
 use crate::futures;
 use crate::handles::Handle;
+use crate::transports::{Begun, ProcessTransport, begin, wait_until_begun};
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
 use ioxide_cpython::exception::handling;
 use ioxide_cpython::gc::Visitor;
-use ioxide_cpython::methods::{Arguments, method0, missing_argument, multiple_values, name_is};
+use ioxide_cpython::methods::{Arguments, Signature, method0, missing_argument, multiple_values, name_is};
 use ioxide_cpython::types::FunctionDefinition;
 use ioxide_cpython::value::{dict, integer, text, tuple};
 use ioxide_cpython::version::EXIT_WAIT_IS_SHIELDED;
@@ -27,11 +29,15 @@ use std::collections::VecDeque;
 
 static PASS_TURN: Once<FunctionDefinition> = Once::new();
 
+/// How many children may be between their start and the beginning of their program (S1).
+const UNDER_WAY: usize = 2;
+
 /// Who waits for a start (S1, S2).
 #[derive(Default)]
 pub struct Starts {
-    started: Cell<bool>,
-    passing: Cell<bool>,
+    under_way: Cell<usize>,
+    /// A Popen has held the thread in this turn.
+    stood_still: Cell<bool>,
     waiting: RefCell<VecDeque<Object>>,
 }
 
@@ -69,6 +75,23 @@ const PARAMETERS: [&str; 11] = [
     "errors",
     "text",
 ];
+
+const MAKE: Signature<8> = Signature {
+    function: "_make_subprocess_transport",
+    names: ["protocol", "args", "shell", "stdin", "stdout", "stderr", "bufsize", "extra"],
+    required: 7,
+    positional: 8,
+};
+
+/// A child that is wanted.
+struct Child {
+    protocol: Object,
+    command: Object,
+    streams: [Object; 3],
+    extra: Object,
+    /// Popen's.
+    keywords: Object,
+}
 
 /// What a caller asked for.
 struct Request {
@@ -179,47 +202,163 @@ impl EventLoop {
 
     /// `await loop._make_subprocess_transport(protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs)`
     pub fn make_subprocess_transport(&self, arguments: Arguments<'_>) -> Result<Object> {
-        let given = arguments.positional();
-        let (positional, extra) = given.split_at(given.len().min(7));
-        let positional: Vec<Object> = positional.iter().map(|value| value.to_object()).collect();
         let keywords = dict()?;
-        if let [extra] = extra {
-            keywords.dict_set(&names().extra, extra)?;
-        }
-        for (name, value) in arguments.keywords() {
-            keywords.dict_set(name, value)?;
+        let named: Vec<(&Any, &Any)> = arguments.keywords().collect();
+        let bound =
+            MAKE.bind_with(arguments, |name| match named.iter().find(|(given, _)| given.is(name)) {
+                Some((_, value)) => keywords.dict_set(name, value),
+                None => Ok(()),
+            })?;
+        let [protocol, command, shell, stdin, stdout, stderr, bufsize, extra] =
+            bound.map(|value| value.unwrap_or(ioxide_cpython::none()).to_object());
+        for (name, value) in ["shell", "stdin", "stdout", "stderr", "universal_newlines", "bufsize"]
+            .iter()
+            .zip([&*shell, &*stdin, &*stdout, &*stderr, &*boolean(false), &*bufsize])
+        {
+            keywords.dict_set(&*text(name)?, value)?;
         }
         let event_loop = self.to_object();
+        let child = Child { protocol, command, streams: [stdin, stdout, stderr], extra, keywords };
         coroutine("_UnixSelectorEventLoop._make_subprocess_transport", async move {
-            wait_for_turn(&event_loop).await?;
-            let watcher = ChildWatcher::of(&event_loop)?;
-            watcher.enter()?;
-            let made = make_transport(&event_loop, &watcher, &positional, &keywords).await;
+            let Some(native) = EventLoop::from_any(&event_loop) else {
+                return Err(Raised::runtime_error("the loop is not initialized"));
+            };
+            native.wait_for_turn().await?;
+            let watcher = ChildWatcher::of(native).and_then(|watcher| watcher.enter().map(|()| watcher));
+            let watcher = match watcher {
+                Ok(watcher) => watcher,
+                Err(raised) => return Err(native.start_is_over(raised)),
+            };
+            let made = native.make_transport(&watcher, &child).await;
             watcher.leave(made)
         })
     }
 
-    /// Lets the next one start a child (S2).
-    fn pass_turn(&self) -> Result<()> {
+    /// Waits until a child may be started (S1, S2).
+    async fn wait_for_turn(&self) -> Result<()> {
         let starts = &self.core().starts;
-        starts.started.set(false);
-        starts.passing.set(false);
+        while starts.stood_still.get() || starts.under_way.get() >= UNDER_WAY {
+            let future = futures::create(self)?;
+            starts.waiting.borrow_mut().push_back(future.clone());
+            if let Err(raised) = wait_for(&future).await {
+                // It may have been this one's turn already.
+                let exception = raised.take();
+                self.wake_next()?;
+                return Err(Raised::exception(exception));
+            }
+        }
+        starts.under_way.set(starts.under_way.get() + 1);
+        Ok(())
+    }
+
+    /// A child has begun its program, or failed to: the next one may start (S3).
+    pub fn child_has_begun(&self) -> Result<()> {
+        let under_way = &self.core().starts.under_way;
+        under_way.set(under_way.get().saturating_sub(1));
+        self.wake_next()
+    }
+
+    /// A start that has held the thread is over: the next one may start in the next turn (S2).
+    fn pass_turn_later(&self) -> Result<()> {
+        self.core().starts.stood_still.set(true);
+        let handle = Handle::create(self, &*PASS_TURN.get().bind(self)?, &[], None)?;
+        self.push_ready(Ready::Handle(handle));
+        Ok(())
+    }
+
+    fn pass_turn(&self) -> Result<()> {
+        self.core().starts.stood_still.set(false);
+        self.child_has_begun()
+    }
+
+    fn wake_next(&self) -> Result<()> {
+        let starts = &self.core().starts;
+        if starts.stood_still.get() || starts.under_way.get() >= UNDER_WAY {
+            return Ok(());
+        }
         loop {
             let next = starts.waiting.borrow_mut().pop_front();
             let Some(next) = next else { return Ok(()) };
-            if !next.call_method0(&names().done)?.is_true()? {
-                self.pass_turn_later()?;
-                return next.call_method1(&names().set_result, ioxide_cpython::none()).map(drop);
+            if futures::set_result_unless_done(&next, ioxide_cpython::none())? {
+                return Ok(());
             }
         }
     }
 
-    fn pass_turn_later(&self) -> Result<()> {
-        if !self.core().starts.passing.replace(true) {
-            let handle = Handle::create(self, &*PASS_TURN.get().bind(self)?, &[], None)?;
-            self.push_ready(Ready::Handle(handle));
+    /// A start has failed before there was a child. Returns what it failed with.
+    fn start_is_over(&self, raised: Raised) -> Raised {
+        let exception = raised.take();
+        match self.pass_turn_later() {
+            Ok(()) => Raised::exception(exception),
+            Err(raised) => raised,
         }
-        Ok(())
+    }
+
+    /// Starts the child and waits until its pipes are connected. What fails after the start ends the child.
+    async fn make_transport(&self, watcher: &ChildWatcher, child: &Child) -> Result<Object> {
+        let opened = watcher.check_active().and_then(|()| self.start_child(child));
+        let (transport, begun) = match opened {
+            Ok(opened) => opened,
+            Err(raised) => return Err(self.start_is_over(raised)),
+        };
+        let Some(native) = ProcessTransport::from_any(&transport) else { return Ok(transport) };
+        let cancelled = match wait_until_begun(&begun, self).await {
+            Ok(cancelled) => cancelled,
+            Err(raised) if raised.leaves_the_loop() => return Err(raised),
+            Err(raised) => {
+                let exception = raised.take();
+                handling(&exception, || native.close())?;
+                return Err(Raised::exception(exception));
+            }
+        };
+        let waiter = self.call_method0(&names().create_future)?;
+        native.open(&begun.popen, &child.command, &waiter)?;
+        watcher.add_child(self, &transport, begun.take_process())?;
+        let connected = match cancelled {
+            Some(exception) => Err(Raised::exception(exception)),
+            None => wait_for(&waiter).await,
+        };
+        match connected {
+            Ok(_) => Ok(transport),
+            Err(raised) if raised.leaves_the_loop() => Err(raised),
+            Err(raised) => {
+                let exception = raised.take();
+                let exit = handling(&exception, || {
+                    transport.call_method0(&names().close)?;
+                    let exit = transport.call_method0(&names()._wait)?;
+                    match EXIT_WAIT_IS_SHIELDED {
+                        true => import(c"asyncio.tasks")?.get_attribute_str(c"shield")?.call1(&exit),
+                        false => Ok(exit),
+                    }
+                })?;
+                wait_for(&exit).await?;
+                Err(Raised::exception(exception))
+            }
+        }
+    }
+
+    /// A transport and its child, which may not have begun its program yet.
+    fn start_child(&self, child: &Child) -> Result<(Object, Begun)> {
+        let [stdin, stdout, stderr] = &child.streams;
+        let extra = (!child.extra.is_none()).then_some(&*child.extra);
+        let transport = ProcessTransport::create(self, &child.protocol, [stdin, stdout, stderr], extra)?;
+        let Some(native) = ProcessTransport::from_any(&transport) else {
+            return Err(Raised::runtime_error("the transport is not initialized"));
+        };
+        let begun = begin(&child.command, &child.keywords).map_err(Raised::take);
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(exception) => {
+                handling(&exception, || native.close())?;
+                return Err(Raised::exception(exception));
+            }
+        };
+        native.adopt(&begun.popen)?;
+        match begun.is_under_way() {
+            true => begun.watch(self)?,
+            false => self.pass_turn_later()?,
+        }
+        Ok((transport, begun))
     }
 }
 
@@ -252,62 +391,6 @@ impl Request {
         ])?;
         let make = event_loop.get_attribute(&names()._make_subprocess_transport)?;
         make.call_tuple(&positional, Some(&self.keywords))
-    }
-}
-
-/// Waits until no other child has been started in this turn (S1).
-async fn wait_for_turn(event_loop: &Any) -> Result<()> {
-    loop {
-        let future = {
-            let Some(native) = EventLoop::from_any(event_loop) else { return Ok(()) };
-            let starts = &native.core().starts;
-            if !starts.started.get() {
-                starts.started.set(true);
-                return native.pass_turn_later();
-            }
-            let future = futures::create(native)?;
-            starts.waiting.borrow_mut().push_back(future.clone());
-            native.pass_turn_later()?;
-            future
-        };
-        wait_for(&future).await?;
-    }
-}
-
-/// Starts the child and waits until its pipes are connected. What fails after the start ends the child.
-async fn make_transport(
-    event_loop: &Any,
-    watcher: &ChildWatcher,
-    positional: &[Object],
-    keywords: &Any,
-) -> Result<Object> {
-    watcher.check_active()?;
-    let waiter = event_loop.call_method0(&names().create_future)?;
-    keywords.dict_set(&names().waiter, &waiter)?;
-    if keywords.dict_get(&names().extra)?.is_none() {
-        keywords.dict_set(&names().extra, ioxide_cpython::none())?;
-    }
-    let mut all = vec![event_loop];
-    all.extend(positional.iter().map(|value| &**value));
-    let class = import(c"asyncio.unix_events")?.get_attribute_str(c"_UnixSubprocessTransport")?;
-    let transport = class.call_tuple(&*tuple(&all)?, Some(keywords))?;
-    watcher.add_child(event_loop, &transport)?;
-    match wait_for(&waiter).await {
-        Ok(_) => Ok(transport),
-        Err(raised) if raised.leaves_the_loop() => Err(raised),
-        Err(raised) => {
-            let exception = raised.take();
-            let exit = handling(&exception, || {
-                transport.call_method0(&names().close)?;
-                let exit = transport.call_method0(&names()._wait)?;
-                match EXIT_WAIT_IS_SHIELDED {
-                    true => import(c"asyncio.tasks")?.get_attribute_str(c"shield")?.call1(&exit),
-                    false => Ok(exit),
-                }
-            })?;
-            wait_for(&exit).await?;
-            Err(Raised::exception(exception))
-        }
     }
 }
 

@@ -58,7 +58,7 @@ impl<'a> Timed<'a> {
 pub fn on_due(entry: &Any) -> Result<()> {
     match Timed::of(entry) {
         Some(Timed::Sleeper(future)) if future.is_pending() => futures::finish_with_own_result(future),
-        Some(Timed::Deadline(deadline)) => deadline.expire(),
+        Some(Timed::Deadline(deadline)) => deadline.come_due(),
         _ => Ok(()),
     }
 }
@@ -67,7 +67,19 @@ impl EventLoop {
     /// Puts an entry that is no handle into the timers, `delay` seconds from now.
     #[inline]
     pub fn add_timed(&self, delay: f64, entry: Object) {
-        let when = MonotonicTime::now().as_seconds() + delay;
+        self.add_timed_at(MonotonicTime::now().as_seconds() + delay, entry);
+    }
+
+    /// Whether `loop.time()` has not reached `when` yet.
+    #[inline]
+    pub fn is_before(&self, when: f64) -> bool {
+        let deadline = MonotonicTime::not_before_seconds(when);
+        deadline.is_far() || MonotonicTime::now() < deadline
+    }
+
+    /// As `add_timed`, for a time of `loop.time()`.
+    #[inline]
+    pub fn add_timed_at(&self, when: f64, entry: Object) {
         let deadline = MonotonicTime::not_before_seconds(when);
         self.core().timers.borrow_mut().push(deadline, Some(entry));
     }

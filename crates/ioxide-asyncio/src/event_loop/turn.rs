@@ -202,6 +202,10 @@ impl EventLoop {
             return Ok(());
         }
         self.check_front_timer()?;
+        let front = core.timers.borrow().next_deadline();
+        if front.is_some_and(MonotonicTime::is_far) && !self.overrides().time {
+            return Ok(());
+        }
         let now = self.now()?;
         loop {
             let due = core.timers.borrow_mut().pop_due(now);

@@ -106,9 +106,9 @@ pub fn initialize(locks: &Any) -> Result<(&'static Any, &'static Any)> {
     })?);
     let (class, bounded) = (SHELL.get().class(), BOUNDED.get().class());
     let own = ["acquire", "release", "locked", "_wake_up_next", "_get_loop"];
-    let constants = base.get_attribute_str(c"_wake_up_next")?.get_attribute_str(c"__code__")?;
-    let constants = constants.get_attribute_str(c"co_consts")?;
-    let wakes_as_many_as_fit = constants.tuple_items().iter().any(|constant| constant.is(&boolean(false)));
+    // It answers False, and not None, to a semaphore that nobody waits for.
+    let wakes_as_many_as_fit =
+        base.call0()?.call_method0(&*ioxide_cpython::names::intern("_wake_up_next")?)?.is(&boolean(false));
     KINDS.set(Kinds {
         semaphore: Kind::new(base, class, "asyncio.locks.Semaphore", &own)?,
         bounded: Kind::new(bounded_base, bounded, "asyncio.locks.BoundedSemaphore", &own)?,

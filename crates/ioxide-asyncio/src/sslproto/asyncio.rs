@@ -2,8 +2,8 @@
 
 use ioxide_cpython::call::import;
 use ioxide_cpython::value::tuple;
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{Any, Object, Once, Raised, Result};
-use std::ffi::CStr;
 
 /// asyncio's own classes and functions, and how its versions differ.
 pub(super) struct Asyncio {
@@ -57,8 +57,8 @@ pub(super) fn initialize() -> Result<()> {
     let constants = import(c"asyncio.constants")?;
     let protocol = module.get_attribute_str(c"SSLProtocol")?;
     let base_loop = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
-    let code = |owner: &Any, method: &CStr| owner.get_attribute_str(method)?.get_attribute_str(c"__code__");
-    let abort_arguments = code(&protocol, c"_abort")?.get_attribute_str(c"co_argcount")?.to_i64()?;
+    let abort = protocol.get_attribute_str(c"_abort")?.get_attribute_str(c"__code__")?;
+    let abort_arguments = abort.get_attribute_str(c"co_argcount")?.to_i64()?;
     let below = ioxide_cpython::names::intern("_is_transport_closing")?;
     ASYNCIO.set(Asyncio {
         ssl_protocol_transport: module.get_attribute_str(c"_SSLProtocolTransport")?,
@@ -71,22 +71,12 @@ pub(super) fn initialize() -> Result<()> {
         shutdown_timeout: constants.get_attribute_str(c"SSL_SHUTDOWN_TIMEOUT")?,
         aborts_with_exception: abort_arguments == 2,
         asks_transport_below: protocol.get_attribute_optional(&below)?.is_some(),
-        times_last_flush: mentions(&*code(&protocol, c"_on_shutdown_complete")?, "call_later")?,
-        moves_buffered_data: mentions(&*code(&base_loop, c"start_tls")?, "StreamReaderProtocol")?,
+        times_last_flush: Code::of_method(&protocol, "_on_shutdown_complete")?.uses("call_later")?,
+        moves_buffered_data: Code::of_method(&base_loop, "start_tls")?.uses("StreamReaderProtocol")?,
         ssl: ssl_module(&module)?,
         ssl_protocol: protocol,
     });
     Ok(())
-}
-
-/// Whether a function's code uses the attribute.
-fn mentions(code: &Any, name: &str) -> Result<bool> {
-    for found in code.get_attribute_str(c"co_names")?.tuple_items() {
-        if found.to_text()?.as_str() == name {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn ssl_module(module: &Any) -> Result<Option<Ssl>> {

@@ -28,8 +28,8 @@ use crate::transports::NativeReceiver;
 
 use ioxide_cpython::call::import;
 use ioxide_cpython::module::Module;
-use ioxide_cpython::value::text;
-use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, builtin};
+use ioxide_cpython::version::Code;
+use ioxide_cpython::{Builtin, Object, Once, Raised, Result, builtin};
 
 /// asyncio's objects, and where its versions differ.
 struct Asyncio {
@@ -61,13 +61,17 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     let exceptions = import(c"asyncio.exceptions")?;
     let stream_reader = streams.get_attribute_str(c"StreamReader")?;
     let protocol = streams.get_attribute_str(c"StreamReaderProtocol")?;
-    let connection_made = protocol.get_attribute_str(c"connection_made")?;
+    let connection_made = Code::of_method(&protocol, "connection_made")?;
+    let mut cancelled_callbacks_close = false;
+    for function in connection_made.nested()? {
+        cancelled_callbacks_close |= function.uses("cancelled")?;
+    }
     let optimize = import(c"sys")?.get_attribute_str(c"flags")?.get_attribute_str(c"optimize")?;
     ASYNCIO.set(Asyncio {
-        separators_may_be_a_tuple: code_names(&*stream_reader.get_attribute_str(c"readuntil")?, "tuple")?,
-        protocol_keeps_writer: code_names(&connection_made, "_stream_writer")?,
-        cancelled_callbacks_close: nested_code_names(&connection_made, "cancelled")?,
-        callback_errors_are_reported: code_names(&connection_made, "Exception")?,
+        separators_may_be_a_tuple: Code::of_method(&stream_reader, "readuntil")?.uses("tuple")?,
+        protocol_keeps_writer: connection_made.uses("_stream_writer")?,
+        cancelled_callbacks_close,
+        callback_errors_are_reported: connection_made.uses("Exception")?,
         stream_reader,
         stream_writer: streams.get_attribute_str(c"StreamWriter")?,
         protocol,
@@ -93,32 +97,6 @@ pub static RECEIVER: NativeReceiver = NativeReceiver {
     receive: protocol::receive,
     failure: "Fatal error: protocol.data_received() call failed.",
 };
-
-/// Whether the code of one of asyncio's functions uses a global or an attribute of that name.
-fn code_names(function: &Any, name: &str) -> Result<bool> {
-    names_include(&*function.get_attribute_str(c"__code__")?, name)
-}
-
-/// The same for the functions that are defined in it.
-fn nested_code_names(function: &Any, name: &str) -> Result<bool> {
-    let code = function.get_attribute_str(c"__code__")?;
-    for constant in code.get_attribute_str(c"co_consts")?.tuple_items() {
-        if constant.get_type().is(code.get_type()) && names_include(constant, name)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn names_include(code: &Any, name: &str) -> Result<bool> {
-    let name = text(name)?;
-    for used in code.get_attribute_str(c"co_names")?.tuple_items() {
-        if used.equals(&name)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
 
 /// `assert condition, message`
 fn assert_that(condition: bool, message: &str) -> Result<()> {

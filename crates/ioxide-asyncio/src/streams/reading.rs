@@ -17,6 +17,7 @@ use ioxide_cpython::fields::missing_attribute;
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0};
 use ioxide_cpython::methods::{Arguments, Definition, Signature, documented};
 use ioxide_cpython::value::{bytes, integer, text};
+use ioxide_cpython::version::STREAM_READER_TAKES_BYTES;
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, names, none_object};
 use std::future::Future;
 use std::ops::Deref;
@@ -90,6 +91,12 @@ where
     coroutine_of(name, reader.to_object(), |reader| body(HeldReader(reader)))
 }
 
+const NO_COUNT: &str = if STREAM_READER_TAKES_BYTES {
+    "n must be an integer or None"
+} else {
+    "slice indices must be integers or None or have an __index__ method"
+};
+
 /// A number of bytes as the caller gave it.
 struct Count {
     given: Object,
@@ -131,12 +138,18 @@ impl Count {
         }
     }
 
-    /// Fails: TypeError, as taking a slice with it does.
+    /// Fails: TypeError for what is no whole number, as asyncio's way of taking so many bytes does.
     fn bytes(&self) -> Result<usize> {
-        let whole = self.whole.ok_or_else(|| {
-            Raised::type_error("slice indices must be integers or None or have an __index__ method")
-        })?;
+        let whole = self.whole.ok_or_else(|| Raised::type_error(NO_COUNT))?;
         Ok(usize::try_from(whole).unwrap_or(0))
+    }
+
+    /// As `bytes`, where that many or more are all of `length`.
+    fn bytes_of(&self, length: usize) -> Result<usize> {
+        if STREAM_READER_TAKES_BYTES && !self.given.is_less_than(&*integer(length as i64)?)? {
+            return Ok(length);
+        }
+        self.bytes()
     }
 }
 
@@ -221,7 +234,7 @@ async fn read_some(reader: &StreamReader, count: &Count) -> Result<Object> {
     if core.buffer.is_empty() && !core.eof.get() {
         wait_for_data(reader, "read").await?;
     }
-    let data = core.buffer.take(count.bytes()?)?;
+    let data = core.buffer.take(count.bytes_of(core.buffer.len())?)?;
     on_read(reader)?;
     Ok(data)
 }
@@ -265,7 +278,9 @@ fn readexactly_method(this: &StreamReader, arguments: Arguments<'_>) -> Result<O
         let length = core.buffer.len();
         let data = match count.whole {
             // A float will do where all of the buffer is wanted: then asyncio takes no slice.
-            None if integer(length as i64)?.equals(&count.given)? => core.buffer.take(length)?,
+            None if !STREAM_READER_TAKES_BYTES && integer(length as i64)?.equals(&count.given)? => {
+                core.buffer.take(length)?
+            }
             _ => core.buffer.take(count.bytes()?)?,
         };
         on_read(&reader)?;

@@ -2,7 +2,7 @@
 //! class is asked, because corrections also came with releases such as 3.13.1.
 
 use ioxide_cpython::value::text;
-use ioxide_cpython::version::names_used_by;
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{Any, Object, Result};
 
 #[allow(clippy::struct_excessive_bools)] // each is a correction of its own
@@ -38,8 +38,8 @@ impl Rules {
     pub fn of(class: &Any) -> Result<Rules> {
         let outer_exit = class.get_attribute_str(c"__aexit__")?;
         let inner_exit: Option<Object> = class.get_attribute_optional(&*text("_aexit")?)?;
-        let exit = names_used_by(inner_exit.as_ref().unwrap_or(&outer_exit))?;
-        let create = names_used_by(&*class.get_attribute_str(c"create_task")?)?;
+        let exit = Code::of(inner_exit.as_ref().unwrap_or(&outer_exit))?.names_and_variables()?;
+        let create = Code::of_method(class, "create_task")?.names_and_variables()?;
         let uses = |names: &[String], name: &str| names.iter().any(|used| used == name);
         let place = |name: &str| exit.iter().position(|used| used == name);
         let cancels_eager_tasks = uses(&create, "cancel");

@@ -1,19 +1,30 @@
-//! `Deadline`: cancels a task when its time comes; what `wait_for` arms instead of a timer handle with a Python callback.
+//! `Deadline`: does something when its time comes, without a handle, a context and a Python callback; what `wait_for` and
+//! `timeout` arm.
 //!
 //! Invariants:
-//! D1. The deadline is in the loop's timers from its creation until it expires, is swept out or comes due disarmed.
+//! D1. An armed deadline is in the timers of `event_loop`; one that is not is there until it is swept out or comes due, or
+//!     has been there.
 
+use crate::event_loop::EventLoop;
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::methods::method0;
 use ioxide_cpython::types::{Class, Native, NativeClass};
+use ioxide_cpython::value::float;
 use ioxide_cpython::{Any, Object, Once, Result, Slot};
 use std::cell::Cell;
 
-/// All zero bytes are an armed deadline of no task.
+/// What happens to the target when the time comes.
+pub type Expire = fn(&Any) -> Result<()>;
+
+/// All zero bytes are an armed deadline of nothing.
 #[repr(C)]
 pub struct Deadline {
     head: Any,
-    task: Slot,
+    target: Slot,
+    event_loop: Slot,
+    expire: Cell<Option<Expire>>,
+    when: Cell<f64>,
     disarmed: Cell<bool>,
     expired: Cell<bool>,
 }
@@ -38,29 +49,50 @@ impl Recycled for Deadline {
     }
 
     fn release(&self) {
-        self.task.clear();
+        self.target.clear();
+        self.event_loop.clear();
     }
 }
 
 pub(super) fn initialize() -> Result<()> {
     DEADLINE.set(
         NativeClass::new::<Deadline>(c"ioxide.Deadline")
+            .doc(c"What a timeout waits for, as asyncio.TimerHandle.")
             .not_instantiable()
             .collected::<Deadline>()
             .recycled::<Deadline>()
+            .methods(vec![
+                method0(c"cancel", Deadline::cancel),
+                method0(c"cancelled", |this: &Deadline| !this.is_armed() && !this.has_expired()),
+                method0(c"when", |this: &Deadline| float(this.when.get())),
+            ])
             .create(&[])?,
     );
     Ok(())
 }
 
 impl Deadline {
+    /// A deadline at `when`, in seconds of `loop.time()`, that calls `expire` with `target`.
     #[inline]
-    pub fn create(task: Object) -> Result<Object> {
+    pub fn arm(event_loop: &EventLoop, when: f64, target: &Any, expire: Expire) -> Result<Object> {
         let object = FREE_DEADLINES.allocate()?;
         if let Some(deadline) = Deadline::from_exact(&object) {
-            deadline.task.initialize(Some(task));
+            deadline.target.initialize(Some(target.to_object()));
+            deadline.event_loop.initialize(Some(event_loop.to_object()));
+            deadline.expire.set(Some(expire));
+            deadline.when.set(when);
         }
+        event_loop.add_timed_at(when, object.clone());
         Ok(object)
+    }
+
+    /// As `arm`, on any loop: `None` where it is not ioxide's own, or the time has come already.
+    #[inline]
+    pub fn arm_any(event_loop: &Any, when: f64, target: &Any, expire: Expire) -> Result<Option<Object>> {
+        match EventLoop::plain(event_loop) {
+            Some(native) if native.is_before(when) => Deadline::arm(native, when, target, expire).map(Some),
+            _ => Ok(None),
+        }
     }
 
     #[inline]
@@ -68,35 +100,48 @@ impl Deadline {
         !self.disarmed.get()
     }
 
-    /// Whether it has cancelled its task.
+    /// Whether its time has come.
     #[inline]
     pub fn has_expired(&self) -> bool {
         self.expired.get()
     }
 
     /// The time has come.
-    pub fn expire(&self) -> Result<()> {
-        let Some(task) = self.task.get_object().filter(|_| self.is_armed()) else { return Ok(()) };
-        super::cancel_any(&task)?;
+    pub fn come_due(&self) -> Result<()> {
+        if self.disarmed.replace(true) {
+            return Ok(());
+        }
         self.expired.set(true);
-        self.disarm();
-        Ok(())
+        let target = self.target.take();
+        match (target, self.expire.get()) {
+            (Some(target), Some(expire)) => expire(&target),
+            _ => Ok(()),
+        }
     }
 
     /// Nothing happens when the time comes.
     #[inline]
-    pub fn disarm(&self) {
-        self.disarmed.set(true);
-        self.task.clear();
+    pub fn cancel(&self) {
+        if self.disarmed.replace(true) {
+            return;
+        }
+        self.target.clear();
+        if let Some(event_loop) = self.event_loop.take()
+            && let Some(native) = EventLoop::from_any(&event_loop)
+        {
+            native.on_timer_cancelled();
+        }
     }
 }
 
 impl Traverse for Deadline {
     fn traverse(&self, visitor: &mut Visitor) {
-        visitor.slot(&self.task);
+        visitor.slot(&self.target);
+        visitor.slot(&self.event_loop);
     }
 
     fn clear(&self) {
-        self.task.clear();
+        self.target.clear();
+        self.event_loop.clear();
     }
 }

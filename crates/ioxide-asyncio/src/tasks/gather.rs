@@ -262,11 +262,6 @@ impl GatheringFuture {
     /// All children are done.
     fn finish(&self) -> Result<()> {
         let children = self.children.get_or_none();
-        if self.cancel_requested.get() {
-            // The request goes on to whoever awaits the gathering, whatever the children made of it.
-            let last = list_items(&children).pop().unwrap_or_else(none_object);
-            return futures::set_exception(self, &*made_cancelled_error(&last)?);
-        }
         let results = list()?;
         for child in &list_items(&children) {
             let result = match End::of(child)? {
@@ -274,6 +269,12 @@ impl GatheringFuture {
                 End::Cancelled => cancelled_error_as_result(child)?,
             };
             results.list_append(&result)?;
+        }
+        // Behind the loop, because that marks every exception as retrieved.
+        if self.cancel_requested.get() {
+            // The request goes on to whoever awaits the gathering, whatever the children made of it.
+            let last = list_items(&children).pop().unwrap_or_else(none_object);
+            return futures::set_exception(self, &*made_cancelled_error(&last)?);
         }
         futures::set_result(self, &results)
     }

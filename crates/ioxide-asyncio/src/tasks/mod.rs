@@ -4,7 +4,10 @@
 //! |---|---|
 //! | mod | the class: creation, cancellation by inheritance, names, reprs of its callables |
 //! | step | one step of the coroutine, and what a task does with what it yields |
-//! | sleep, gather, wait_for, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
+//! | functions | the table of asyncio's functions of this module |
+//! | sleep, gather, wait, wait_for, shield, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
+//! | as_completed, wait_for_one | what `as_completed` returns, and the coroutines that it gives out |
+//! | eager | `eager_task_factory` and its maker |
 //! | originals | asyncio's own functions, for whatever the native ones do not do |
 //! | done_callback, deadline | callbacks of futures, and time limits, without Python functions |
 //!
@@ -12,14 +15,20 @@
 //! T1. A pending task that has started is in exactly one place: the ready queue, or waiting for `awaited`.
 //! T2. A task is in the registry from its creation until it is done or its finalizer has run.
 
+mod as_completed;
 mod deadline;
 mod done_callback;
+mod eager;
+mod functions;
 mod gather;
 mod originals;
+mod shield;
 mod sleep;
 mod spawn;
 mod step;
+mod wait;
 mod wait_for;
+mod wait_for_one;
 
 pub use deadline::Deadline;
 pub use done_callback::DoneCallback;
@@ -32,16 +41,14 @@ pub use step::{run_step, run_throw, run_wakeup};
 use crate::event_loop::{EventLoop, Ready, is_debug};
 use crate::futures::{self, Future};
 use ioxide_cpython::freelist::{FreeList, Recycled};
-use ioxide_cpython::functions::{coroutine_function, function};
 use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, Signature, documented, getter, given, method, method0, method1};
+use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, method0, method1};
 use ioxide_cpython::module::Module;
 use ioxide_cpython::task_registry as registry;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::version::{
-    CHECKS_CONTEXT, CREATE_TASK_FORWARDS, FutureState, INITIALIZES_ONCE, TaskObject,
-    clear_instance_attributes,
+    CHECKS_CONTEXT, FutureObject, FutureState, INITIALIZES_ONCE, TaskObject, clear_instance_attributes,
 };
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, context, imports, names, none, none_object};
 use std::ops::Deref;
@@ -138,33 +145,13 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     done_callback::initialize()?;
     deadline::initialize()?;
     gather::initialize()?;
+    wait::initialize()?;
+    shield::initialize()?;
+    eager::initialize()?;
+    as_completed::initialize()?;
     module.add(c"Task", Task::class().get().as_any())?;
-    module.add_function(documented(function(c"create_task", spawn::create_task), CREATE_TASK_DOC))?;
-    module.add_function(documented(
-        function(c"ensure_future", spawn::ensure_future),
-        c"ensure_future(coro_or_future, *, loop=None)\n--\n\nThe future itself, or a task that runs the coroutine or awaitable.",
-    ))?;
-    module.add_function(documented(
-        function(c"gather", gather::gather),
-        c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nA future for the list of all results, in the order of \
-        the arguments.\n\nThe first exception is the future's, unless return_exceptions is true. Cancelling it cancels all.",
-    ))?;
-    module.add_function(documented(
-        coroutine_function(c"sleep", sleep::sleep),
-        c"sleep(delay, result=None)\n--\n\nReturns the result after `delay` seconds, never earlier; 0 gives way once.",
-    ))?;
-    module.add_function(documented(
-        coroutine_function(c"wait_for", wait_for::wait_for),
-        c"wait_for(fut, timeout)\n--\n\nWhat the awaitable returns. After `timeout` seconds it is cancelled and TimeoutError \
-        raised;\nwith None there is no limit.",
-    ))
+    functions::add_to(module)
 }
-
-const CREATE_TASK_DOC: &std::ffi::CStr = if CREATE_TASK_FORWARDS {
-    c"create_task(coro, **kwargs)\n--\n\nA task that runs the coroutine on the running loop."
-} else {
-    c"create_task(coro, *, name=None, context=None)\n--\n\nA task that runs the coroutine on the running loop."
-};
 
 /// What `Task(...)` takes beside the coroutine.
 #[derive(Default, Clone, Copy)]
@@ -317,6 +304,12 @@ pub fn is_done(future: &Any) -> Result<bool> {
     }
 }
 
+/// A future whose methods are ioxide's own: exactly a Future, a Task or what `gather` returns.
+#[inline]
+fn plain_future(future: &Any) -> Option<&FutureObject> {
+    futures::own(future).or_else(|| GatheringFuture::from_exact(future).map(|gathering| &**gathering))
+}
+
 /// The exception of a task that is done, which counts as retrieved then; `None` where it returned or was cancelled.
 #[inline]
 pub fn failure(task: &Any) -> Result<Option<Object>> {
@@ -350,7 +343,7 @@ pub fn awaited_by_discard(future: &Any, task: &Any) -> Result<()> {
     }
 }
 
-fn as_asyncio_future(object: &Any) -> Option<&ioxide_cpython::version::FutureObject> {
+fn as_asyncio_future(object: &Any) -> Option<&FutureObject> {
     object.is_subtype_of(&imports().Future).then(|| ioxide_cpython::version::as_future(object))
 }
 

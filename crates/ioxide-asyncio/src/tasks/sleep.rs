@@ -3,12 +3,13 @@
 use super::originals;
 use crate::event_loop::EventLoop;
 use crate::futures::{self, Future};
-use ioxide_cpython::coroutine::{Body, Waiting, YieldOnce, traced_coroutine, wait_for, yield_once};
+use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure_of_nobody};
+use ioxide_cpython::coroutine::{Body, Waiting, traced_coroutine, wait_for};
 use ioxide_cpython::current::running_loop;
 use ioxide_cpython::gc::Visitor;
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::types::Native;
-use ioxide_cpython::{Any, Object, Result, none_object};
+use ioxide_cpython::{Any, Object, Raised, Result, none, none_object};
 use std::future::Future as RustFuture;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -19,9 +20,23 @@ const SLEEP: Signature<2> =
 /// `sleep(delay, result=None)`
 pub fn sleep(arguments: Arguments<'_>) -> Result<Object> {
     let [delay, result] = SLEEP.bind(arguments)?;
-    let delay = delay.unwrap_or(ioxide_cpython::none()).to_object();
+    let delay = delay.unwrap_or(none());
+    if delay.as_plain_number().is_some_and(|delay| delay <= 0.0) {
+        return procedure_of_nobody(&GIVE_WAY, result);
+    }
     let result = result.map_or_else(none_object, Any::to_object);
-    traced_coroutine("sleep", Sleep { delay, result: Some(result), stage: Stage::Created })
+    traced_coroutine("sleep", Sleep { delay: delay.to_object(), result: Some(result), stage: Stage::Created })
+}
+
+/// `sleep(0, result)`: lets everything else run once.
+static GIVE_WAY: Routine = Routine { qualified_name: "sleep", step: give_way };
+
+fn give_way(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
+    match resumed {
+        Resumed::Started => Ok(Progress::GiveWay),
+        Resumed::Done => Ok(Progress::Return(procedure.argument.get_or_none())),
+        Resumed::Raised(exception) => Err(Raised::exception(exception)),
+    }
 }
 
 struct Sleep {
@@ -33,8 +48,6 @@ struct Sleep {
 
 enum Stage {
     Created,
-    /// One turn only.
-    GivesWay(YieldOnce),
     /// For a future in the timers.
     Asleep(Waiting),
     /// In asyncio's own coroutine.
@@ -56,11 +69,6 @@ impl RustFuture for Sleep {
                     };
                     continue;
                 }
-                Stage::GivesWay(turn) => match pin!(turn).poll(context) {
-                    Poll::Ready(Ok(())) => Poll::Ready(Ok(self.result.take().unwrap_or_else(none_object))),
-                    Poll::Ready(Err(raised)) => Poll::Ready(Err(raised)),
-                    Poll::Pending => Poll::Pending,
-                },
                 Stage::Asleep(waiting) | Stage::Borrowed(waiting) => pin!(waiting).poll(context),
                 Stage::Over => Poll::Ready(Ok(none_object())),
             };
@@ -76,9 +84,6 @@ impl Sleep {
     #[inline]
     fn begin(&mut self) -> Result<Stage> {
         let Some(delay) = self.delay.as_plain_number() else { return self.borrow() };
-        if delay <= 0.0 {
-            return Ok(Stage::GivesWay(yield_once()));
-        }
         let event_loop = running_loop()?;
         let Some(native) = event_loop.as_deref().and_then(EventLoop::plain).filter(|_| !delay.is_nan())
         else {

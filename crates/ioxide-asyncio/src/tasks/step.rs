@@ -187,6 +187,9 @@ fn fail(task: &Task, raised: Raised) -> Result<()> {
 /// The coroutine yielded: the task waits for a future, or for the next turn of the loop.
 #[inline]
 fn wait_for(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
+    if yielded.is_none() {
+        return schedule_step(task, event_loop);
+    }
     let own = Future::from_exact(&yielded).map(|future| &**future);
     let own = own.or_else(|| Task::from_exact(&yielded).map(|other| &***other));
     let own = own.or_else(|| GatheringFuture::from_exact(&yielded).map(|future| &**future));
@@ -196,9 +199,6 @@ fn wait_for(task: &Task, event_loop: &Any, yielded: Object) -> Result<()> {
         && future.blocking()
     {
         return wait_for_own(task, future, &yielded);
-    }
-    if yielded.is_none() {
-        return schedule_step(task, event_loop);
     }
     if yielded.is(task) {
         return complain(

@@ -51,7 +51,6 @@ enum Stage {
 struct Limit {
     deadline: Object,
     task: Object,
-    event_loop: Object,
     /// How often the task's cancellation had been requested before.
     cancelling: i64,
 }
@@ -112,9 +111,9 @@ impl Limit {
         let Some(cancelling) = Task::from_exact(&task).map(|task| i64::from(task.cancels_requested())) else {
             return Ok(None);
         };
-        let deadline = Deadline::create(task.clone())?;
-        native.add_timed(timeout, deadline.clone());
-        Ok(Some(Limit { deadline, task, event_loop, cancelling }))
+        let when = native.seconds() + timeout;
+        let deadline = Deadline::arm(native, when, &task, super::cancel_any)?;
+        Ok(Some(Limit { deadline, task, cancelling }))
     }
 
     /// The wait is over, in time or not.
@@ -147,20 +146,14 @@ impl Limit {
     fn traverse(&self, visitor: &mut Visitor) {
         visitor.object(&self.deadline);
         visitor.object(&self.task);
-        visitor.object(&self.event_loop);
     }
 }
 
 impl Drop for Limit {
     /// The deadline in the timers is nobody's any more.
     fn drop(&mut self) {
-        let Some(deadline) = Deadline::from_exact(&self.deadline).filter(|deadline| deadline.is_armed())
-        else {
-            return;
-        };
-        deadline.disarm();
-        if let Some(native) = EventLoop::from_any(&self.event_loop) {
-            native.on_timer_cancelled();
+        if let Some(deadline) = Deadline::from_exact(&self.deadline) {
+            deadline.cancel();
         }
     }
 }

@@ -7,18 +7,19 @@
 //! | stream/ | the transport of a connected stream socket |
 //! | datagram/ | the transport of a socket of datagrams |
 //! | pipe/ | the transports of the two ends of a pipe |
-//!
-//! Process transports are asyncio's own Python, over the loop's `_add_reader` and `_add_writer`.
+//! | process/ | the transport of a child process |
 
 mod base;
 mod datagram;
 mod flow_control;
 mod pipe;
+mod process;
 mod stream;
 
 pub use datagram::make_datagram_transport;
 pub use flow_control::Limit;
 pub use pipe::{make_read_pipe_transport, make_write_pipe_transport};
+pub use process::{Begun, ProcessTransport, begin, wait_until_begun};
 pub use stream::{
     NativeReceiver, Parts, SocketTransport, make_socket_transport, open_transport, receiver_of,
 };
@@ -34,7 +35,8 @@ use std::os::fd::RawFd;
 pub fn initialize() -> Result<()> {
     stream::initialize()?;
     datagram::initialize()?;
-    pipe::initialize()
+    pipe::initialize()?;
+    process::initialize()
 }
 
 /// The descriptor of a transport is ready. `transport` is what was given to `EventLoop::watch`.

@@ -2,14 +2,84 @@
 //! created, and the warning that it was never awaited.
 
 use crate::call::import;
+use crate::methods::getter;
 use crate::names::intern;
+use crate::none_object;
 use crate::object::{Any, Object, Result};
-use crate::value::{dict, tuple};
+use crate::types::Native;
+use crate::value::{dict, text, tuple};
+use crate::version::COROUTINES_TELL_STATE;
 use pyo3_ffi as ffi;
 use std::ffi::CString;
 
+/// Where a coroutine is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Created,
+    Suspended,
+    Running,
+    Closed,
+}
+
+impl State {
+    /// As the module `inspect` calls it.
+    fn name(self) -> &'static str {
+        match self {
+            State::Created => "CORO_CREATED",
+            State::Suspended => "CORO_SUSPENDED",
+            State::Running => "CORO_RUNNING",
+            State::Closed => "CORO_CLOSED",
+        }
+    }
+}
+
+/// A native coroutine, as whoever inspects it sees it.
+pub trait Inspected: Native {
+    fn state(&self) -> State;
+    fn qualified_name(&self) -> &'static str;
+    /// The future or iterator that it waits for.
+    fn waits_for(&self) -> Option<Object>;
+    /// Where it was created, if that was tracked.
+    fn origin(&self) -> Object;
+}
+
+/// The attributes that coroutines have, in the names of the running Python version.
+pub fn attributes<T: Inspected>() -> Vec<ffi::PyGetSetDef> {
+    let mut attributes = vec![
+        getter(c"__name__", |this: &T| text(this.qualified_name().rsplit('.').next().unwrap_or_default())),
+        getter(c"__qualname__", |this: &T| text(this.qualified_name())),
+        getter(c"cr_await", |this: &T| awaited(this.waits_for())),
+        getter(c"cr_running", |this: &T| this.state() == State::Running),
+        getter(c"cr_suspended", |this: &T| this.state() == State::Suspended),
+        getter(c"cr_code", |this: &T| code(this.qualified_name())),
+        getter(c"cr_frame", |this: &T| match this.state() {
+            State::Closed => Ok(none_object()),
+            _ => frame(this.qualified_name()),
+        }),
+        getter(c"cr_origin", |this: &T| this.origin()),
+    ];
+    if COROUTINES_TELL_STATE {
+        attributes.push(getter(c"cr_state", |this: &T| intern(this.state().name())));
+    }
+    attributes
+}
+
+/// Of a future, the iterator that `await` in Python would show.
+fn awaited(waits_for: Option<Object>) -> Result<Object> {
+    match waits_for {
+        None => Ok(none_object()),
+        Some(future) if future.is_subtype_of(&crate::imports().Future) => super::await_iterator(&future),
+        Some(iterator) => Ok(iterator),
+    }
+}
+
+/// `repr(coroutine)`
+pub fn show<T: Inspected>(coroutine: &T) -> Result<Object> {
+    text(&format!("<coroutine object {} at {coroutine:p}>", coroutine.qualified_name()))
+}
+
 /// A code object that has a name and nothing to run.
-pub fn code(qualified_name: &str) -> Result<Object> {
+fn code(qualified_name: &str) -> Result<Object> {
     let name = qualified_name.rsplit('.').next().unwrap_or(qualified_name);
     let name = CString::new(name).unwrap_or_default();
     // SAFETY: O1; C strings.
@@ -20,7 +90,7 @@ pub fn code(qualified_name: &str) -> Result<Object> {
 }
 
 /// A frame of that code, in which nothing runs.
-pub fn frame(qualified_name: &str) -> Result<Object> {
+fn frame(qualified_name: &str) -> Result<Object> {
     let code = code(qualified_name)?;
     let globals = dict()?;
     globals.dict_set(&*intern("__name__")?, &*intern("ioxide")?)?;

@@ -24,8 +24,9 @@ use crate::methods::{Receiver, conjure, guard};
 use crate::names::names;
 use crate::object::{Any, Object, Raised, Result};
 use crate::once::Once;
-use crate::types::Native;
+use crate::types::{Class, Native};
 use pyo3_ffi as ffi;
+use std::cell::Cell;
 
 /// What one step of a coroutine came to; an exception is the `Err` beside it.
 pub enum Step {
@@ -47,11 +48,25 @@ pub fn send(coroutine: &Any, value: &Any) -> Result<Step> {
     }
 }
 
+/// A class of coroutines that another crate brings; null until it does.
+struct OtherClass(Cell<*mut ffi::PyTypeObject>);
+
+// SAFETY: touched under the GIL only (O1).
+unsafe impl Sync for OtherClass {}
+
+static OTHER_CLASS: OtherClass = OtherClass(Cell::new(std::ptr::null_mut()));
+
+/// From now on instances of exactly this class count as native coroutines, as those of `Coroutine` do. One class may.
+pub fn count_as_coroutine(class: &'static Class) {
+    OTHER_CLASS.0.set(class.as_type_ptr());
+}
+
 /// Whether the object is what calling an `async def` gives, or a coroutine of ioxide's own.
 #[inline]
 pub fn is_native_coroutine(object: &Any) -> bool {
     // SAFETY: O2.
-    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) == 1 || Coroutine::from_exact(object).is_some() }
+    let of_python = unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) == 1 };
+    of_python || Coroutine::from_exact(object).is_some() || object.type_ptr() == OTHER_CLASS.0.get()
 }
 
 /// Whether the object is a generator.

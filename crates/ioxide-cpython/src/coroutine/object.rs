@@ -10,16 +10,16 @@
 //! C5. While `awaiting` is there, the body's `Waiting` holds the same object once more; a body that is not traced leaves it to
 //!     the coroutine to tell the collector of both.
 
+use super::inspection::{self, Inspected, State};
 use super::memory::{self, Body, BodyTable};
 use super::waiting::Exchange;
-use super::{Step, inspection, thrown_exception};
+use super::{Step, thrown_exception};
 use crate::exception::{Builtin, builtin};
 use crate::gc::{Traverse, Visitor};
-use crate::methods::{Arguments, getter, method, method0, method1};
+use crate::methods::{Arguments, method, method0, method1};
 use crate::object::{Any, Object, Raised, Result, Slot};
 use crate::once::Once;
 use crate::types::{Class, Native, NativeClass, head};
-use crate::value::text;
 use pyo3_ffi as ffi;
 use std::cell::Cell;
 use std::future::Future;
@@ -39,20 +39,30 @@ pub struct Coroutine {
     state: Cell<State>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Created,
-    Suspended,
-    Running,
-    Closed,
-}
-
 static COROUTINE: Once<Class> = Once::new();
 
 // SAFETY: repr(C) with the head first; created by `memory::create` only.
 unsafe impl Native for Coroutine {
     fn class() -> &'static Once<Class> {
         &COROUTINE
+    }
+}
+
+impl Inspected for Coroutine {
+    fn state(&self) -> State {
+        self.state.get()
+    }
+
+    fn qualified_name(&self) -> &'static str {
+        self.qualified_name
+    }
+
+    fn waits_for(&self) -> Option<Object> {
+        self.exchange.awaiting.get_object()
+    }
+
+    fn origin(&self) -> Object {
+        self.origin.get_or_none()
     }
 }
 
@@ -69,25 +79,13 @@ pub(super) fn initialize() -> Result<()> {
         })
         .awaits_itself::<Coroutine>()
         .sendable::<Coroutine, _>(Coroutine::send)
-        .repr::<Coroutine, _>(Coroutine::repr)
+        .repr::<Coroutine, _>(inspection::show::<Coroutine>)
         .methods(vec![
             method1(c"send", Coroutine::python_send),
             method(c"throw", Coroutine::python_throw),
             method0(c"close", Coroutine::close),
         ])
-        .attributes(vec![
-            getter(c"__name__", Coroutine::name),
-            getter(c"__qualname__", Coroutine::qualified_name),
-            getter(c"cr_await", Coroutine::awaited),
-            getter(c"cr_running", |this: &Coroutine| this.state.get() == State::Running),
-            getter(c"cr_suspended", |this: &Coroutine| this.state.get() == State::Suspended),
-            getter(c"cr_code", |this: &Coroutine| inspection::code(this.qualified_name)),
-            getter(c"cr_frame", |this: &Coroutine| match this.state.get() {
-                State::Closed => Ok(crate::none_object()),
-                _ => inspection::frame(this.qualified_name),
-            }),
-            getter(c"cr_origin", |this: &Coroutine| this.origin.get_or_none()),
-        ])
+        .attributes(inspection::attributes::<Coroutine>())
         .create(&[])?;
     COROUTINE.set(class);
     Ok(())
@@ -265,29 +263,6 @@ impl Coroutine {
             }
             Err(raised) => Err(raised),
         }
-    }
-
-    /// `cr_await`: the iterator that the body waits for; of a future, the one that `await` in Python would show.
-    fn awaited(&self) -> Result<Object> {
-        match self.exchange.awaiting.get_object() {
-            None => Ok(crate::none_object()),
-            Some(awaited) if awaited.is_subtype_of(&crate::imports().Future) => {
-                super::await_iterator(&awaited)
-            }
-            Some(awaited) => Ok(awaited),
-        }
-    }
-
-    fn name(&self) -> Result<Object> {
-        text(self.qualified_name.rsplit('.').next().unwrap_or(self.qualified_name))
-    }
-
-    fn qualified_name(&self) -> Result<Object> {
-        text(self.qualified_name)
-    }
-
-    fn repr(&self) -> Result<Object> {
-        text(&format!("<coroutine object {} at {:p}>", self.qualified_name, self))
     }
 
     /// Whether there is anything to say when the object dies.

@@ -122,15 +122,46 @@ impl NativeClass {
         }
     }
 
+    /// `__iter__`, which gives the object itself, and `__next__`, which ends the iteration by `None`.
+    pub fn iterator<T, F>(self, _function: F) -> NativeClass
+    where
+        T: Native,
+        F: Fn(&T) -> Result<Option<Object>> + Copy + 'static,
+    {
+        unsafe extern "C" fn entry<T: Native, F: Fn(&T) -> Result<Option<Object>> + Copy>(
+            this: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            guard(std::ptr::null_mut(), || {
+                // SAFETY: CPython passes a live instance of the class. Null without an exception is the end.
+                let next = conjure::<F>()(unsafe { T::receive(this) }?)?;
+                Ok(next.map_or(std::ptr::null_mut(), Object::into_ptr))
+            })
+        }
+        // SAFETY: the signatures of getiterfunc and iternextfunc.
+        unsafe {
+            self.slot(ffi::Py_tp_iter, entry_itself as *mut c_void)
+                .slot(ffi::Py_tp_iternext, entry::<T, F> as *mut c_void)
+        }
+    }
+
+    /// `__aiter__`, which gives the object itself, and `__anext__`.
+    pub fn async_iterator<T: Native, F: Fn(&T) -> Result<Object> + Copy + 'static>(
+        self,
+        _function: F,
+    ) -> NativeClass {
+        // SAFETY: the signatures of unaryfunc.
+        unsafe {
+            self.slot(ffi::Py_am_aiter, entry_itself as *mut c_void)
+                .slot(ffi::Py_am_anext, entry_unary::<T, F> as *mut c_void)
+        }
+    }
+
     /// An awaitable that is its own iterator.
     pub fn awaits_itself<T: Native>(self) -> NativeClass {
-        unsafe extern "C" fn entry(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
-            // SAFETY: O1; a live object.
-            unsafe { ffi::Py_NewRef(this) }
-        }
         // SAFETY: the signature of unaryfunc and getiterfunc.
         unsafe {
-            self.slot(ffi::Py_am_await, entry as *mut c_void).slot(ffi::Py_tp_iter, entry as *mut c_void)
+            self.slot(ffi::Py_am_await, entry_itself as *mut c_void)
+                .slot(ffi::Py_tp_iter, entry_itself as *mut c_void)
         }
     }
 
@@ -279,6 +310,11 @@ impl NativeClass {
             Ok(Class(class.into_ptr().cast()))
         }
     }
+}
+
+unsafe extern "C" fn entry_itself(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: O1; a live object.
+    unsafe { ffi::Py_NewRef(this) }
 }
 
 unsafe extern "C" fn entry_unary<T: Native, F: Fn(&T) -> Result<Object> + Copy>(

@@ -1,16 +1,18 @@
 //! What differs from one Python version to the next: the C structs of asyncio's classes (`layout`), where instances keep
-//! their attributes (`attributes`), the error indicator, single rules.
+//! their attributes (`attributes`), the error indicator, what asyncio's own functions say (`code`), single rules.
 //!
 //! ioxide's Future, Task and Handle keep their state in the very fields of the classes they derive from, so
 //! every inherited or unbound method of asyncio reads the truth. `verify_layout` compares the sizes of the structs with
 //! the running interpreter's when the module is imported and refuses to load where they differ.
 
 mod attributes;
+mod code;
 mod layout;
 mod rules;
 mod thread_state;
 
 pub use attributes::has_instance_attributes;
+pub use code::Code;
 #[cfg(not(Py_3_14))]
 pub(crate) use layout::task_of_node;
 pub use layout::{
@@ -18,7 +20,7 @@ pub use layout::{
     TimerHandleObject, as_future,
 };
 pub(crate) use rules::initialize as initialize_rules;
-pub use rules::{Rules, WaitClosed, rules};
+pub use rules::{Rules, ShieldedFailure, WaitClosed, rules};
 pub(crate) use thread_state::coroutine_origin_tracking_depth;
 
 use crate::object::{Any, Object, Raised, Result};
@@ -204,18 +206,11 @@ pub const HANDLER_RUNS_IN_CONTEXT: bool = cfg!(Py_3_12);
 /// Whether `shutdown_default_executor` has a timeout.
 pub const EXECUTOR_SHUTDOWN_TAKES_TIMEOUT: bool = cfg!(Py_3_12);
 
-/// The names and local variables that the code of one of asyncio's Python functions uses, in the order of their first
-/// use: what a release of asyncio does is told by them where its version number does not tell it.
-pub fn names_used_by(function: &Any) -> Result<Vec<String>> {
-    let code = function.get_attribute_str(c"__code__")?;
-    let mut used = Vec::new();
-    for table in [c"co_names", c"co_varnames"] {
-        for name in code.get_attribute_str(table)?.tuple_items() {
-            used.push(name.to_text()?.into_string());
-        }
-    }
-    Ok(used)
-}
+/// Whether StreamReader takes bytes out of its buffer by `bytearray.take_bytes`, with that method's errors.
+pub const STREAM_READER_TAKES_BYTES: bool = cfg!(Py_3_15);
+
+/// Whether coroutines have `cr_state`.
+pub const COROUTINES_TELL_STATE: bool = cfg!(Py_3_15);
 
 /// How many turns pass between the end of a child and `_process_exited` of its transport.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -276,3 +271,9 @@ pub const HAS_CALL_GRAPH: bool = cfg!(Py_3_14);
 
 /// Whether `create_task` forwards whatever keywords it is given.
 pub const CREATE_TASK_FORWARDS: bool = cfg!(Py_3_14);
+
+/// Whether the factories of `create_eager_task_factory` forward whatever keywords they are given.
+pub const EAGER_FACTORY_FORWARDS: bool = cfg!(Py_3_14);
+
+/// Whether `as_completed` is a generator function, in which nothing happens before the first step.
+pub const AS_COMPLETED_IS_GENERATOR: bool = !cfg!(Py_3_13);

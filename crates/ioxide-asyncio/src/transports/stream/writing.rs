@@ -16,6 +16,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::context::with_context;
 use ioxide_cpython::exception::{raise_os_error, type_name};
 use ioxide_cpython::value::{text, tuple};
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none, none_object};
 use ioxide_io::Progress;
 
@@ -36,16 +37,11 @@ static ASYNCIO: Once<Asyncio> = Once::new();
 /// Asks asyncio's own transport.
 pub(super) fn initialize() -> Result<()> {
     let class = import(c"asyncio.selector_events")?.get_attribute_str(c"_SelectorSocketTransport")?;
-    let code = class.get_attribute(&names().write)?.get_attribute_str(c"__code__")?;
-    let mut type_error = String::from("data argument must be a bytes-like object, not ");
-    for constant in code.get_attribute_str(c"co_consts")?.tuple_items() {
-        if constant.is_string() && constant.to_text()?.as_str().starts_with("data argument must be") {
-            type_error = constant.to_text()?.into_string();
-        }
-    }
+    let type_error = Code::of_method(&class, "write")?.text_beginning("data argument must be")?;
     let own = class.get_attribute(&names().__dict__)?.call_method1(&names().get, &*text("writelines")?)?;
     ASYNCIO.set(Asyncio {
-        type_error,
+        type_error: type_error
+            .unwrap_or_else(|| "data argument must be a bytes-like object, not ".to_string()),
         bytes_like: tuple(&[&imports().bytearray, &imports().memoryview])?,
         has_writelines: !own.is_none(),
     });

@@ -24,19 +24,33 @@ pub fn open_process(id: libc::pid_t) -> io::Result<OwnedFd> {
 ///
 /// Fails with `ECHILD` where somebody else has reaped it.
 pub fn reap(process: BorrowedFd<'_>, id: libc::pid_t) -> io::Result<Option<i32>> {
-    match wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t) {
+    match wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, libc::WNOHANG) {
         // Before Linux 5.4 a child can only be named by its number, which nobody else has until it is reaped.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => wait(libc::P_PID, id as libc::id_t),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            wait(libc::P_PID, id as libc::id_t, libc::WNOHANG)
+        }
         reaped => reaped,
     }
 }
 
-fn wait(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<i32>> {
+/// Reaps a child that is at its end, as `reap`: it has closed its descriptors already, and what it has left to do waits for
+/// nobody.
+///
+/// Fails with `ECHILD` where somebody else has reaped it.
+pub fn reap_at_end(process: BorrowedFd<'_>) -> io::Result<i32> {
+    loop {
+        if let Some(status) = wait(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, 0)? {
+            return Ok(status);
+        }
+    }
+}
+
+fn wait(kind: libc::idtype_t, id: libc::id_t, option: libc::c_int) -> io::Result<Option<i32>> {
     // SAFETY: zeroes are valid for a plain C struct, and the process id stays zero where there is nothing to reap.
     let mut ended: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: `ended` is a writable siginfo_t.
-        let result = unsafe { libc::waitid(kind, id, &mut ended, libc::WEXITED | libc::WNOHANG) };
+        let result = unsafe { libc::waitid(kind, id, &mut ended, libc::WEXITED | option) };
         match crate::sys::check(result) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             outcome => break outcome?,
@@ -84,7 +98,7 @@ mod tests {
     fn a_running_child_is_left_alone() {
         let (process, id) = start("exec sleep 60");
         assert_eq!(
-            wait(libc::P_PID, id as libc::id_t).unwrap_or(None),
+            wait(libc::P_PID, id as libc::id_t, libc::WNOHANG).unwrap_or(None),
             reap(process.as_fd(), id).unwrap_or(None)
         );
         // SAFETY: our own child, which nobody has reaped.

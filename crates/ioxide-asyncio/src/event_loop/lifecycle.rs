@@ -179,6 +179,7 @@ impl EventLoop {
         core.cancelled_timers.set(0);
         drop((ready, timers));
         core.watches.clear();
+        core.starts.clear();
         let kernel_side = (
             core.registrar.borrow_mut().take(),
             core.poller.borrow_mut().take(),

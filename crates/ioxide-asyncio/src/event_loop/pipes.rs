@@ -45,7 +45,10 @@ impl EventLoop {
                 PipeEnd::Write => &names()._make_write_pipe_transport,
             };
             let transport = event_loop.call_method(make, &[&*pipe, &*protocol, &*waiter])?;
-            if let Err(raised) = wait_for(&waiter).await {
+            let connected = wait_for(&waiter);
+            // Nobody but the coroutine holds what it waits for, so that the collector sees all owners.
+            drop(waiter);
+            if let Err(raised) = connected.await {
                 let exception = raised.take();
                 transport.call_method0(&names().close)?;
                 return Err(Raised::exception(exception));

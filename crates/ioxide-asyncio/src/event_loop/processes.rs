@@ -9,6 +9,7 @@
 //!     processor from the loop. Whoever else wants one waits.
 //! S2. A Popen that is not ioxide's business holds the thread until its child has begun. One such is made in a turn.
 //! S3. While somebody waits, a child is under way, or `pass_turn` is in the ready queue; both wake the next one.
+//! S4. A coroutine holds what it waits for nowhere but in its `Waiting`, so that the collector sees all owners.
 
 use super::children::ChildWatcher;
 use super::{EventLoop, Ready};
@@ -16,7 +17,7 @@ use crate::futures;
 use crate::handles::Handle;
 use crate::transports::{Begun, ProcessTransport, begin, wait_until_begun};
 use ioxide_cpython::call::import;
-use ioxide_cpython::coroutine::{coroutine, wait_for};
+use ioxide_cpython::coroutine::{Waiting, coroutine, wait_for};
 use ioxide_cpython::exception::handling;
 use ioxide_cpython::gc::Visitor;
 use ioxide_cpython::methods::{Arguments, Signature, method0, missing_argument, multiple_values, name_is};
@@ -155,8 +156,8 @@ impl EventLoop {
                 Some(native) if native.is_debug() => Some(native.log_start(&request, is_shell)?),
                 _ => None,
             };
-            let making = request.make_transport(&event_loop, &protocol, is_shell)?;
-            let transport = wait_for(&making).await?;
+            let making = wait_for(&*request.make_transport(&event_loop, &protocol, is_shell)?);
+            let transport = making.await?;
             let is_debug = EventLoop::from_any(&event_loop).is_some_and(EventLoop::is_debug);
             if let Some(message) = debug_log.filter(|_| is_debug) {
                 let arguments = [&*text("%s: %r")?, &*message, &*transport];
@@ -238,9 +239,8 @@ impl EventLoop {
     async fn wait_for_turn(&self) -> Result<()> {
         let starts = &self.core().starts;
         while starts.stood_still.get() || starts.under_way.get() >= UNDER_WAY {
-            let future = futures::create(self)?;
-            starts.waiting.borrow_mut().push_back(future.clone());
-            if let Err(raised) = wait_for(&future).await {
+            let waiting = self.queue_for_turn()?;
+            if let Err(raised) = waiting.await {
                 // It may have been this one's turn already.
                 let exception = raised.take();
                 self.wake_next()?;
@@ -249,6 +249,13 @@ impl EventLoop {
         }
         starts.under_way.set(starts.under_way.get() + 1);
         Ok(())
+    }
+
+    fn queue_for_turn(&self) -> Result<Waiting> {
+        let future = futures::create(self)?;
+        let waiting = wait_for(&future);
+        self.core().starts.waiting.borrow_mut().push_back(future);
+        Ok(waiting)
     }
 
     /// A child has begun its program, or failed to: the next one may start (S3).
@@ -313,10 +320,12 @@ impl EventLoop {
         };
         let waiter = self.call_method0(&names().create_future)?;
         native.open(&begun.popen, &child.command, &waiter)?;
+        let connected = wait_for(&waiter);
+        drop(waiter);
         watcher.add_child(self, &transport, begun.take_process())?;
         let connected = match cancelled {
             Some(exception) => Err(Raised::exception(exception)),
-            None => wait_for(&waiter).await,
+            None => connected.await,
         };
         match connected {
             Ok(_) => Ok(transport),
@@ -330,8 +339,9 @@ impl EventLoop {
                         true => import(c"asyncio.tasks")?.get_attribute_str(c"shield")?.call1(&exit),
                         false => Ok(exit),
                     }
+                    .map(|exit| wait_for(&exit))
                 })?;
-                wait_for(&exit).await?;
+                exit.await?;
                 Err(Raised::exception(exception))
             }
         }

@@ -48,6 +48,41 @@ impl Command {
     }
 }
 
+impl PopenArguments<'_> {
+    /// Where Popen would have called `os.posix_spawn`, its audit hooks hear of that, and an error names the program as it
+    /// does: as text or bytes. `None` elsewhere.
+    pub(super) fn program_for_posix_spawn(
+        &self,
+        program: &Any,
+        arguments: &Any,
+        audit: &Any,
+    ) -> Result<Option<Object>> {
+        let module = import(c"subprocess")?;
+        let closes = module.get_attribute_optional(&*text("_HAVE_POSIX_SPAWN_CLOSEFROM")?)?;
+        let may_close = closes.as_deref().map_or(Ok(false), Any::is_true)?;
+        let is_plain = module.get_attribute_str(c"_USE_POSIX_SPAWN")?.is_true()?
+            && file_system_string(program)?.as_bytes().contains(&b'/')
+            && (may_close || !self.close_fds.is_true()?)
+            && !self.pass_fds.is_true()?
+            && self.directory.is_none()
+            && self.childs_streams()?.iter().all(|fd| !(0..=2).contains(fd))
+            && !self.start_new_session.is_true()?
+            && self.process_group.to_i32()? == -1
+            && self.umask.to_i32()? < 0;
+        if !is_plain {
+            return Ok(None);
+        }
+        let system = import(c"os")?;
+        let environment = match self.environment.is_none() && closes.is_none() {
+            true => system.get_attribute_str(c"environ")?,
+            false => self.environment.to_object(),
+        };
+        let program = system.get_attribute_str(c"fspath")?.call1(program)?;
+        audit.call(&[&*text("os.posix_spawn")?, &*program, arguments, &*environment])?;
+        Ok(Some(program))
+    }
+}
+
 /// The program's arguments, the shell's before them.
 fn argument_items(given: &PopenArguments<'_>) -> Result<Option<Vec<Object>>> {
     let mut items: Vec<Object> = match given.arguments {

@@ -68,8 +68,9 @@ async fn connect_all(transport: &ProcessTransport, process: &Any) -> Result<()> 
         let protocol = PipeProtocol::create(transport, index)?;
         let factory = PROTOCOL_FACTORY.get().bind(&protocol)?;
         let connect = if index == 0 { &names.connect_write_pipe } else { &names.connect_read_pipe };
-        let connecting = event_loop.call_method(connect, &[&*factory, &*pipe])?;
-        let connected = wait_for(&connecting).await?;
+        // Nobody but the coroutine holds what it waits for, so that the collector sees all owners.
+        let connecting = wait_for(&*event_loop.call_method(connect, &[&*factory, &*pipe])?);
+        let connected = connecting.await?;
         let protocol = pair(&connected)?;
         let end = &transport.core().pipes[index];
         end.is_wanted.set(true);

@@ -3,6 +3,7 @@
 use super::super::base::BaseTransport;
 use super::pipes::pipe_of;
 use super::{ProcessTransport, RULES};
+use crate::futures;
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine_of, wait_for};
 use ioxide_cpython::exception::warn_resource;
@@ -80,7 +81,7 @@ impl ProcessTransport {
     /// `await transport._wait()`: the return code, when the child has ended.
     pub(super) fn wait(&self) -> Result<Object> {
         coroutine_of("BaseSubprocessTransport._wait", self.to_object(), |owner| async move {
-            let waiter = {
+            let waiting = {
                 let Some(this) = ProcessTransport::from_any(&owner) else {
                     return Err(Raised::runtime_error("the transport is not initialized"));
                 };
@@ -88,20 +89,34 @@ impl ProcessTransport {
                     return Ok(returncode);
                 }
                 let waiter = this.loop_slot().get_or_none().call_method0(&names().create_future)?;
+                let waiting = wait_for(&waiter);
                 if let Some(waiters) = this.core().exit_waiters.borrow_mut().as_mut() {
-                    waiters.push(waiter.clone());
+                    waiters.push(waiter);
                 }
-                waiter
+                waiting
             };
-            let outcome = wait_for(&waiter).await;
-            if let Some(this) = ProcessTransport::from_any(&owner)
-                && let Some(waiters) = this.core().exit_waiters.borrow_mut().as_mut()
-            {
-                // The coroutine holds the waiter, so that nothing is finalized here.
-                waiters.retain(|present| !present.is(&waiter));
+            let outcome = waiting.await.map_err(Raised::take);
+            if let Some(this) = ProcessTransport::from_any(&owner) {
+                this.forget_done_waiters()?;
             }
-            outcome
+            outcome.map_err(Raised::exception)
         })
+    }
+
+    /// Who was cancelled waits no more.
+    fn forget_done_waiters(&self) -> Result<()> {
+        let exit_waiters = &self.core().exit_waiters;
+        let Some(waiters) = exit_waiters.borrow_mut().as_mut().map(std::mem::take) else { return Ok(()) };
+        let mut pending = Vec::new();
+        for waiter in waiters {
+            if !futures::is_done(&waiter)? {
+                pending.push(waiter);
+            }
+        }
+        if let Some(waiters) = exit_waiters.borrow_mut().as_mut() {
+            waiters.append(&mut pending);
+        }
+        Ok(())
     }
 }
 

@@ -10,18 +10,19 @@
 //! O1. Popen's own code runs in full where somebody has replaced the class, one of its methods or `_fork_exec`, where
 //!     `subprocess._USE_VFORK` forbids shared memory, and where the kernel lacks what is needed.
 //! O2. A start that is under way is held by the loop's watch, and tells `event_loop/processes` when it is over.
+//! O3. Coroutines hold a start where the collector does not see it, so nothing leads from a start to a coroutine.
 
 use super::command::Command;
 use crate::event_loop::{Direction, EventLoop, Watcher};
 use crate::futures;
 use crate::handles::Handle;
 use ioxide_cpython::call::import;
-use ioxide_cpython::coroutine::wait_for;
+use ioxide_cpython::coroutine::{Waiting, wait_for};
 use ioxide_cpython::exception::{raise_os_error, raise_os_error_with_path};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, method, method0};
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, OwnMethods, allocate, head};
-use ioxide_cpython::value::{integer, text, tuple};
+use ioxide_cpython::value::{integer, text, tuple, weak_reference, weak_referent};
 use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, names, none};
 use ioxide_io::{Failure, Started, Starting, can_start};
 use std::cell::RefCell;
@@ -65,7 +66,7 @@ struct Start {
     program: Slot,
     directory: Slot,
     event_loop: Slot,
-    /// Whoever waits.
+    /// A weak reference to the future of whoever waits (O3).
     waiter: Slot,
     starting: RefCell<Option<Starting>>,
     outcome: RefCell<Option<Started>>,
@@ -191,9 +192,8 @@ pub async fn wait_until_begun(begun: &Begun, event_loop: &EventLoop) -> Result<O
     let Some(start) = begun.start.as_deref().and_then(Start::from_exact) else { return Ok(None) };
     let mut cancelled = None;
     while start.outcome.borrow().is_none() {
-        let waiter = futures::create(event_loop)?;
-        start.waiter.set(waiter.clone());
-        match wait_for(&waiter).await {
+        let waiting = start.new_waiter(event_loop)?;
+        match waiting.await {
             Ok(_) => {}
             Err(raised) if raised.leaves_the_loop() => return Err(raised),
             Err(raised) => cancelled = Some(raised.take()),
@@ -291,18 +291,15 @@ impl Start {
             let own = STOCK.get().class.get_attribute(&names()._execute_child)?;
             return own.call_slice(&all).map(drop);
         };
+        let Command { order, program, arguments } = command;
         let audit = import(c"sys")?.get_attribute_str(c"audit")?;
-        audit.call(&[
-            &*text("subprocess.Popen")?,
-            &*command.program,
-            &*command.arguments,
-            given.directory,
-            given.environment,
-        ])?;
-        let mut starting = Starting::begin(command.order).map_err(|error| raise_os_error(&error))?;
+        let event = text("subprocess.Popen")?;
+        audit.call(&[&*event, &*program, &*arguments, given.directory, given.environment])?;
+        let program = given.program_for_posix_spawn(&program, &arguments, &audit)?.unwrap_or(program);
+        let mut starting = Starting::begin(order).map_err(|error| raise_os_error(&error))?;
         popen.set_attribute(&names().pid, &*integer(i64::from(starting.id()))?)?;
         popen.set_attribute(&names()._child_created, &boolean(true))?;
-        self.program.set(command.program);
+        self.program.set(program);
         self.directory.set(given.directory.to_object());
         drop(self.process.replace(starting.take_process()));
         drop(self.starting.replace(Some(starting)));
@@ -315,6 +312,13 @@ impl Start {
         self.event_loop.set(event_loop.to_object());
         let handle = Handle::create(event_loop, &*ON_BEGUN.get().bind(&self.head)?, &[], None)?;
         event_loop.watch(fd, Direction::Read, Watcher::Handle(handle)).map(drop)
+    }
+
+    /// A future of which the collector knows all owners: the start refers to it weakly (O3).
+    fn new_waiter(&self, event_loop: &EventLoop) -> Result<Waiting> {
+        let waiter = futures::create(event_loop)?;
+        self.waiter.set(weak_reference(&waiter)?);
+        Ok(wait_for(&waiter))
     }
 
     /// The child has left this process's memory: its program runs, or it has ended.
@@ -332,7 +336,8 @@ impl Start {
             drop(self.starting.take());
             native.child_has_begun()?;
         }
-        match self.waiter.take() {
+        let waiter = self.waiter.take().map(|waiter| weak_referent(&waiter)).transpose()?.flatten();
+        match waiter {
             Some(waiter) => futures::set_result_unless_done(&waiter, none()).map(drop),
             None => Ok(()),
         }

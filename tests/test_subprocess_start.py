@@ -150,7 +150,8 @@ async def main():
         os.close(fd)
     code = "import os, sys; data = os.read(0, 9); os.write(1, b'out ' + data); os.write(2, b'err')"
     command = [sys.executable, "-I", "-S", "-c", code]
-    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    PIPE = subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     answers = await process.communicate(b"word")
     os.write(result, repr((answers, process.returncode)).encode())
 result = os.dup(1)
@@ -177,7 +178,10 @@ def test_audit_hooks_hear_of_every_start(run: Run) -> None:
 import asyncio, subprocess, sys
 from {module} import {name} as factory
 heard = []
-sys.addaudithook(lambda event, arguments: heard.append((event, *arguments[:3]) if event == "subprocess.Popen" else (event, *arguments[:2])) if event in ("subprocess.Popen", "os.posix_spawn") else None)
+def hear(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn"):
+        heard.append((event, *arguments[:2]))
+sys.addaudithook(hear)
 async def main():
     await (await asyncio.create_subprocess_exec("true", "word", cwd="/")).wait()
     await (await asyncio.create_subprocess_exec("/bin/true")).wait()
@@ -242,6 +246,7 @@ def test_a_loop_that_is_closed_while_children_begin() -> None:
         loop.set_exception_handler(lambda *_: None)
         loop.run_until_complete(main())
         loop.close()
+        loop = None  # type: ignore[assignment]
         for _ in range(10):  # each pass frees what the next one can see
             gc.collect()
     assert pipes() == before

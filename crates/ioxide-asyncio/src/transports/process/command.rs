@@ -15,6 +15,7 @@ pub(super) struct Command {
     /// What an audit hook and an error are told.
     pub(super) program: Object,
     pub(super) arguments: Object,
+    pub(super) spawned_environment: Option<Object>,
 }
 
 impl Command {
@@ -29,7 +30,11 @@ impl Command {
         let Some(first) = items.first() else { return Ok(None) };
         let program = if given.executable.is_none() { first.clone() } else { given.executable.to_object() };
         let Some(passed) = passed_descriptors(given.pass_fds)? else { return Ok(None) };
-        let Some(environment) = environment(given.environment)? else { return Ok(None) };
+        let spawned_environment = given.spawned_environment(&program)?;
+        let Some(environment) = environment(spawned_environment.as_deref().unwrap_or(given.environment))?
+        else {
+            return Ok(None);
+        };
         let Some(programs) = places(&program, given.environment)? else { return Ok(None) };
         let arguments = items.iter().map(|item| file_system_string(item)).collect::<Result<Vec<_>>>()?;
         let directory = match given.directory.is_none() {
@@ -44,23 +49,18 @@ impl Command {
             .file_mode_mask(given.umask.to_i32()?)
             .restore_signals(given.restore_signals.is_true()?)
             .session(given.start_new_session.is_true()?, given.process_group.to_i32()?);
-        Ok(Some(Command { order, program, arguments: list_of(items)? }))
+        Ok(Some(Command { order, program, arguments: list_of(items)?, spawned_environment }))
     }
 }
 
 impl PopenArguments<'_> {
-    /// Where Popen would have called `os.posix_spawn`, its audit hooks hear of that, and an error names the program as it
-    /// does: as text or bytes. `None` elsewhere.
-    pub(super) fn program_for_posix_spawn(
-        &self,
-        program: &Any,
-        arguments: &Any,
-        audit: &Any,
-    ) -> Result<Option<Object>> {
+    /// The environment that Popen would have given to `os.posix_spawn`, where it would have called that: its audit hooks
+    /// hear of it, and an error names the program as it does, as text or bytes. `None` elsewhere.
+    fn spawned_environment(&self, program: &Any) -> Result<Option<Object>> {
         let module = import(c"subprocess")?;
         let closes = module.get_attribute_optional(&*text("_HAVE_POSIX_SPAWN_CLOSEFROM")?)?;
         let may_close = closes.as_deref().map_or(Ok(false), Any::is_true)?;
-        let is_plain = module.get_attribute_str(c"_USE_POSIX_SPAWN")?.is_true()?
+        let is_spawned = module.get_attribute_str(c"_USE_POSIX_SPAWN")?.is_true()?
             && file_system_string(program)?.as_bytes().contains(&b'/')
             && (may_close || !self.close_fds.is_true()?)
             && !self.pass_fds.is_true()?
@@ -69,17 +69,12 @@ impl PopenArguments<'_> {
             && !self.start_new_session.is_true()?
             && self.process_group.to_i32()? == -1
             && self.umask.to_i32()? < 0;
-        if !is_plain {
-            return Ok(None);
-        }
-        let system = import(c"os")?;
-        let environment = match self.environment.is_none() && closes.is_none() {
-            true => system.get_attribute_str(c"environ")?,
-            false => self.environment.to_object(),
-        };
-        let program = system.get_attribute_str(c"fspath")?.call1(program)?;
-        audit.call(&[&*text("os.posix_spawn")?, &*program, arguments, &*environment])?;
-        Ok(Some(program))
+        Ok(match (is_spawned, self.environment.is_none() && closes.is_none()) {
+            (false, _) => None,
+            // Before 3.13 Python's own mapping, which may lack what C code has set.
+            (true, true) => Some(import(c"os")?.get_attribute_str(c"environ")?),
+            (true, false) => Some(self.environment.to_object()),
+        })
     }
 }
 

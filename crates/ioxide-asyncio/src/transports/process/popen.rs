@@ -196,6 +196,8 @@ pub async fn wait_until_begun(begun: &Begun, event_loop: &EventLoop) -> Result<O
         match waiting.await {
             Ok(_) => {}
             Err(raised) if raised.leaves_the_loop() => return Err(raised),
+            // Nobody runs the coroutine any more.
+            Err(raised) if raised.matches(builtin(Builtin::GeneratorExit)) => return Err(raised),
             Err(raised) => cancelled = Some(raised.take()),
         }
     }
@@ -291,11 +293,18 @@ impl Start {
             let own = STOCK.get().class.get_attribute(&names()._execute_child)?;
             return own.call_slice(&all).map(drop);
         };
-        let Command { order, program, arguments } = command;
+        let Command { order, program, arguments, spawned_environment } = command;
         let audit = import(c"sys")?.get_attribute_str(c"audit")?;
         let event = text("subprocess.Popen")?;
         audit.call(&[&*event, &*program, &*arguments, given.directory, given.environment])?;
-        let program = given.program_for_posix_spawn(&program, &arguments, &audit)?.unwrap_or(program);
+        let program = match spawned_environment {
+            Some(environment) => {
+                let program = import(c"os")?.get_attribute_str(c"fspath")?.call1(&program)?;
+                audit.call(&[&*text("os.posix_spawn")?, &*program, &*arguments, &*environment])?;
+                program
+            }
+            None => program,
+        };
         let mut starting = Starting::begin(order).map_err(|error| raise_os_error(&error))?;
         popen.set_attribute(&names().pid, &*integer(i64::from(starting.id()))?)?;
         popen.set_attribute(&names()._child_created, &boolean(true))?;
@@ -367,14 +376,12 @@ impl Start {
 
     /// The exception that Popen raises.
     fn failed(&self, failure: Failure, error: &std::io::Error) -> Raised {
-        let file = match failure {
-            Failure::Program => self.program.get_or_none(),
-            Failure::Preparation if STOCK.get().tells_directory => ioxide_cpython::none_object(),
-            Failure::Preparation | Failure::Directory => self.directory.get_or_none(),
-        };
-        match file.is_none() {
-            true => raise_os_error(error),
-            false => raise_os_error_with_path(error, &file),
+        match failure {
+            Failure::Preparation if STOCK.get().tells_directory => raise_os_error(error),
+            Failure::Preparation | Failure::Directory => {
+                raise_os_error_with_path(error, &self.directory.get_or_none())
+            }
+            Failure::Program => raise_os_error_with_path(error, &self.program.get_or_none()),
         }
     }
 }

@@ -249,10 +249,10 @@ def test_a_loop_that_is_closed_while_children_begin() -> None:
         loop = None  # type: ignore[assignment]
         for _ in range(10):  # each pass frees what the next one can see
             gc.collect()
-    assert pipes() == before
-    while subprocess._active:  # type: ignore[attr-defined]
+    while subprocess._active:  # type: ignore[attr-defined]  # where a Popen that is given up waits for its child
         subprocess._active[0].kill()  # type: ignore[attr-defined]
         subprocess._cleanup()  # type: ignore[attr-defined]
+    assert pipes() == before
 
 
 def test_signals_while_children_begin(run: Run) -> None:

@@ -25,7 +25,7 @@ use ioxide_cpython::names::{intern, keyword_names};
 use ioxide_cpython::types::{Class, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{list_of, set, set_add, set_discard};
 use ioxide_cpython::version::{AS_COMPLETED_IS_GENERATOR, HAS_CALL_GRAPH};
-use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, names, none, none_object};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, imports, names, none, none_object};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
@@ -132,7 +132,7 @@ impl AsCompleted {
         let Some(native) = event_loop.as_deref().and_then(EventLoop::plain) else {
             return self.borrow(&awaitables, &timeout);
         };
-        if !awaitables.is_builtin_collection() && originals().isawaitable.call1(&awaitables)?.is_true()? {
+        if is_refused(&awaitables)? {
             return self.borrow(&awaitables, &timeout);
         }
         let items = awaitables.iterate()?.collect::<Result<Vec<Object>>>()?;
@@ -313,6 +313,18 @@ fn on_completion(callback: &DoneCallback, future: &Any) -> Result<()> {
         Some(iterator) => iterator.completed(future),
         None => Ok(()),
     }
+}
+
+/// Whether asyncio refuses to iterate over it, because it is something to await.
+fn is_refused(awaitables: &Any) -> Result<bool> {
+    if awaitables.is_builtin_collection() {
+        return Ok(false);
+    }
+    if !AS_COMPLETED_IS_GENERATOR {
+        return originals().isawaitable.call1(awaitables)?.is_true();
+    }
+    Ok(imports().isfuture.call1(awaitables)?.is_true()?
+        || imports().iscoroutine.call1(awaitables)?.is_true()?)
 }
 
 /// Whether no object is there twice.

@@ -6,6 +6,7 @@
 //! | step | one step of the coroutine, and what a task does with what it yields |
 //! | functions | the table of asyncio's functions of this module |
 //! | sleep, gather, wait, wait_for, shield, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
+//! | wait_for_task | `wait_for` of 3.11 |
 //! | as_completed, wait_for_one | what `as_completed` returns, and the coroutines that it gives out |
 //! | eager | `eager_task_factory` and its maker |
 //! | originals | asyncio's own functions, for whatever the native ones do not do |
@@ -29,6 +30,7 @@ mod step;
 mod wait;
 mod wait_for;
 mod wait_for_one;
+mod wait_for_task;
 
 pub use deadline::Deadline;
 pub use done_callback::DoneCallback;

@@ -1,8 +1,11 @@
 //! `wait_for` as it is since 3.12: what is awaited runs in the caller's own task, which a deadline cancels.
 //!
 //! Native is what nearly every call is: a positive time limit or none, on ioxide's own loop, in a task of ioxide's. Everything
-//! else, and every call on 3.11, is asyncio's own.
+//! else is asyncio's own.
+//!
+//! Leaves to others: what it is on 3.11 (wait_for_task).
 
+use super::wait_for_task::WaitForTask;
 use super::{Deadline, Task, originals, spawning_loop};
 use crate::event_loop::EventLoop;
 use crate::futures::own;
@@ -30,6 +33,9 @@ pub fn wait_for(arguments: Arguments<'_>) -> Result<Object> {
     let [awaitable, timeout] = WAIT_FOR.bind(arguments)?;
     let awaitable = awaitable.unwrap_or(none()).to_object();
     let timeout = timeout.unwrap_or(none()).to_object();
+    if !WAITS_IN_OWN_TASK {
+        return traced_coroutine("wait_for", WaitForTask::new(awaitable, timeout));
+    }
     traced_coroutine("wait_for", WaitFor { awaitable, timeout, stage: Stage::Created })
 }
 
@@ -95,7 +101,7 @@ impl WaitFor {
     }
 
     fn is_plain(&self) -> bool {
-        WAITS_IN_OWN_TASK && (own(&self.awaitable).is_some() || is_native_coroutine(&self.awaitable))
+        own(&self.awaitable).is_some() || is_native_coroutine(&self.awaitable)
     }
 }
 

@@ -141,18 +141,26 @@ impl Recycled for Procedure {
 /// A coroutine object that does what `routine` says to `owner`.
 #[inline]
 pub fn procedure(routine: &'static Routine, owner: &Any, argument: Option<&Any>) -> Result<Object> {
-    create(routine, Some(owner), argument)
+    create(routine, FREE_PROCEDURES.allocate()?, Some(owner), argument)
 }
 
-/// As `procedure`, of nobody.
+/// As `procedure`, of nobody, for a routine that awaits nothing.
 #[inline]
 pub fn procedure_of_nobody(routine: &'static Routine, argument: Option<&Any>) -> Result<Object> {
-    create(routine, None, argument)
+    let object = match argument {
+        Some(_) => FREE_PROCEDURES.allocate()?,
+        None => FREE_PROCEDURES.allocate_untracked()?,
+    };
+    create(routine, object, None, argument)
 }
 
 #[inline(always)]
-fn create(routine: &'static Routine, owner: Option<&Any>, argument: Option<&Any>) -> Result<Object> {
-    let object = FREE_PROCEDURES.allocate()?;
+fn create(
+    routine: &'static Routine,
+    object: Object,
+    owner: Option<&Any>,
+    argument: Option<&Any>,
+) -> Result<Object> {
     if let Some(procedure) = Procedure::from_exact(&object) {
         procedure.owner.initialize(owner.map(Any::to_object));
         procedure.argument.initialize(argument.map(Any::to_object));

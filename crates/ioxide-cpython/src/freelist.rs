@@ -27,6 +27,17 @@ impl<T: Recycled> FreeList<T> {
     /// A new instance whose fields are all zero, tracked by the collector. Runs Python: maybe, by a collection.
     #[inline]
     pub fn allocate(&'static self) -> Result<Object> {
+        self.allocate_tracked(true)
+    }
+
+    /// As `allocate`, for an instance that will never refer to anything that refers to it: the collector need not see it.
+    #[inline]
+    pub fn allocate_untracked(&'static self) -> Result<Object> {
+        self.allocate_tracked(false)
+    }
+
+    #[inline(always)]
+    fn allocate_tracked(&'static self, tracked: bool) -> Result<Object> {
         let class = T::class().get().as_type_ptr();
         // SAFETY: O1; nothing below touches the list while it is borrowed here.
         let recycled = unsafe { (*self.objects.get()).pop() };
@@ -37,10 +48,13 @@ impl<T: Recycled> FreeList<T> {
                 this.cast::<u8>().add(head_size).write_bytes(0, size_of::<T>() - head_size);
                 ffi::Py_INCREF(class.cast());
                 _Py_NewReference(this.cast());
-                ffi::PyObject_GC_Track(this.cast());
+                if tracked {
+                    ffi::PyObject_GC_Track(this.cast());
+                }
                 return Object::from_owned(this.cast());
             }
             match (*class).tp_alloc {
+                // Tracked, which does no harm.
                 Some(alloc) => Object::from_owned(alloc(class, 0)),
                 None => Err(Raised::type_error("class cannot be instantiated")),
             }

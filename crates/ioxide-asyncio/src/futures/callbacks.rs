@@ -87,6 +87,24 @@ pub fn schedule_callbacks(future: &FutureObject) -> Result<()> {
     Callbacks::take(future).schedule(future)
 }
 
+/// What ioxide's loop runs without a call (F1, F3).
+enum Own {
+    Task,
+    Done,
+    Neither,
+}
+
+#[inline(always)]
+fn own_callback(callback: &Any) -> Own {
+    if Task::from_exact(callback).is_some() {
+        return Own::Task;
+    }
+    if DoneCallback::from_exact(callback).is_some() {
+        return Own::Done;
+    }
+    if Task::is_instance(callback) { Own::Task } else { Own::Neither }
+}
+
 /// `loop.call_soon(callback, future, context=callback_context)`
 #[inline]
 pub(super) fn schedule(
@@ -95,14 +113,11 @@ pub(super) fn schedule(
     future: &FutureObject,
     callback_context: Option<&Any>,
 ) -> Result<()> {
-    let task = Task::from_any(callback);
     if let Some(native) = EventLoop::fast(event_loop) {
-        let item = match task {
-            Some(task) => Ready::Wakeup(task.to_object(), future.to_object()),
-            None if DoneCallback::is_instance(callback) => {
-                Ready::Done(callback.to_object(), future.to_object())
-            }
-            None => Ready::Callback {
+        let item = match own_callback(callback) {
+            Own::Task => Ready::Wakeup(callback.to_object(), future.to_object()),
+            Own::Done => Ready::Done(callback.to_object(), future.to_object()),
+            Own::Neither => Ready::Callback {
                 callback: callback.to_object(),
                 future: future.to_object(),
                 context: match callback_context {
@@ -114,8 +129,8 @@ pub(super) fn schedule(
         native.push_ready(item);
         return Ok(());
     }
+    let task_context = Task::from_any(callback).map(|task| task.context.get_or_none());
     let callback = shown(callback)?;
-    let task_context = task.map(|task| task.context.get_or_none());
     let callback_context = callback_context.or(task_context.as_deref());
     call_soon(event_loop, &[&*callback, future], callback_context)
 }

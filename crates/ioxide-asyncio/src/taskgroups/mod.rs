@@ -18,6 +18,7 @@ mod exit;
 mod rules;
 
 use self::rules::Rules;
+use crate::tasks::DoneCallback;
 use crate::{futures, tasks};
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::coroutine;
@@ -26,7 +27,7 @@ use ioxide_cpython::exception::{Builtin, exception_is};
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0};
 use ioxide_cpython::methods::{Arguments, Signature, documented, given, method, method0, method1};
 use ioxide_cpython::module::Module;
-use ioxide_cpython::types::{Class, FunctionDefinition, Native, SlottedDefinition};
+use ioxide_cpython::types::{Class, Native, SlottedDefinition};
 use ioxide_cpython::value::{dict, list, set, set_add, set_discard, text};
 use ioxide_cpython::version::InstanceHead;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, boolean, imports, names, none_object};
@@ -52,7 +53,6 @@ struct TaskGroup {
 
 static TASK_GROUP: Once<Class> = Once::new();
 static RULES: Once<Rules> = Once::new();
-static ON_TASK_DONE: Once<FunctionDefinition> = Once::new();
 
 // SAFETY: the slots of the class, in the order in which `type` lays them out; `create` verifies it.
 unsafe impl Native for TaskGroup {
@@ -71,7 +71,6 @@ impl Deref for TaskGroup {
 pub fn add_to(module: &Module<'_>) -> Result<()> {
     let base = import(c"asyncio.taskgroups")?.get_attribute_str(c"TaskGroup")?;
     RULES.set(Rules::of(&base)?);
-    ON_TASK_DONE.set(FunctionDefinition::new(method1(c"_on_task_done", TaskGroup::on_task_done)));
     TASK_GROUP.set(definition(base).create()?);
     module.add(c"TaskGroup", TaskGroup::class().get().as_any())
 }
@@ -275,7 +274,10 @@ impl TaskGroup {
             return self.task_done(task);
         }
         set_add(&self.tasks.get_or_none(), task)?;
-        futures::add_done_callback_any(task, &*self.callback()?)?;
+        match futures::own(task).filter(|_| self.is_exact()) {
+            Some(own) => futures::add_native_callback(own, &*self.callback()?)?,
+            None => futures::add_done_callback_any(task, &*self.callback()?)?,
+        }
         if rules.cancels_eager_tasks && is_true(&self.aborting) && !tasks::is_done(task)? {
             tasks::cancel_any(task)?;
         }
@@ -288,7 +290,7 @@ impl TaskGroup {
             return Ok(callback);
         }
         let callback = match self.is_exact() {
-            true => ON_TASK_DONE.get().bind(self)?,
+            true => DoneCallback::create("TaskGroup._on_task_done", on_task_done, self)?,
             false => self.get_attribute_str(c"_on_task_done")?,
         };
         self.done_callback.set(callback.clone());
@@ -387,6 +389,13 @@ impl TaskGroup {
             tasks::cancel_any(&parent)?;
         }
         Ok(())
+    }
+}
+
+fn on_task_done(callback: &DoneCallback, task: &Any) -> Result<()> {
+    match TaskGroup::from_any(&callback.owner.get_or_none()) {
+        Some(group) => group.on_task_done(task),
+        None => Ok(()),
     }
 }
 

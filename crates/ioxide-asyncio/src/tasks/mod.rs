@@ -50,7 +50,8 @@ use ioxide_cpython::task_registry as registry;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{integer, text};
 use ioxide_cpython::version::{
-    CHECKS_CONTEXT, FutureObject, FutureState, INITIALIZES_ONCE, TaskObject, clear_instance_attributes,
+    CHECKS_CONTEXT, FutureObject, FutureState, HAS_CALL_GRAPH, INITIALIZES_ONCE, TaskObject,
+    clear_instance_attributes,
 };
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, context, imports, names, none, none_object};
 use std::ops::Deref;
@@ -330,7 +331,11 @@ pub fn failure(task: &Any) -> Result<Option<Object>> {
 }
 
 /// `asyncio.futures.future_add_to_awaited_by(future, task)`, for the call graph of 3.14.
+#[inline]
 pub fn awaited_by_add(future: &Any, task: &Any) -> Result<()> {
+    if !HAS_CALL_GRAPH {
+        return Ok(());
+    }
     match (as_asyncio_future(future), as_asyncio_future(task)) {
         (Some(future), Some(_)) => future.awaited_by_add(task),
         _ => Ok(()),
@@ -338,7 +343,11 @@ pub fn awaited_by_add(future: &Any, task: &Any) -> Result<()> {
 }
 
 /// `asyncio.futures.future_discard_from_awaited_by(future, task)`
+#[inline]
 pub fn awaited_by_discard(future: &Any, task: &Any) -> Result<()> {
+    if !HAS_CALL_GRAPH {
+        return Ok(());
+    }
     match (as_asyncio_future(future), as_asyncio_future(task)) {
         (Some(future), Some(_)) => future.awaited_by_discard(task),
         _ => Ok(()),

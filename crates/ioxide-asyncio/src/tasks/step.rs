@@ -47,8 +47,12 @@ pub fn wakeup(task: &Task, future: &Any) -> Result<()> {
 /// What the task is to be told of the future that it waited for: nothing, or an exception.
 #[inline]
 fn exception_of(task: &Task, future: &Any) -> Result<Option<Object>> {
-    let Some(native) = Future::from_any(future) else {
-        return exception_of_foreign(task, future);
+    let native = match Task::from_exact(future) {
+        Some(other) => &**other,
+        None => match Future::from_any(future) {
+            Some(native) => &**native,
+            None => return exception_of_foreign(task, future),
+        },
     };
     native.awaited_by_discard(task)?;
     match futures::outcome(native) {

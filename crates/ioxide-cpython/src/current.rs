@@ -3,6 +3,9 @@
 //!
 //! Until 3.13 asyncio keeps the current tasks in a dictionary, from 3.14 on in the thread state.
 
+#[cfg(not(Py_3_14))]
+mod entry;
+
 use crate::imports::imports;
 use crate::object::{Any, Object, Raised, Result};
 use crate::once::Once;
@@ -109,12 +112,20 @@ pub fn leave_task(event_loop: &Any, task: &Any) -> Result<()> {
 #[cfg(not(Py_3_14))]
 #[inline]
 pub fn publish_task(event_loop: &Any, task: &Any) -> Result<()> {
-    FUNCTIONS.get().current_tasks.dict_set(event_loop, task)
+    let current = &FUNCTIONS.get().current_tasks;
+    match entry::replace(current, event_loop, task) {
+        true => Ok(()),
+        false => {
+            current.dict_set(event_loop, task)?;
+            entry::find(current, event_loop, task)
+        }
+    }
 }
 
 /// Says that no task is being stepped.
 #[cfg(not(Py_3_14))]
 pub fn unpublish_task(event_loop: &Any) -> Result<()> {
+    entry::forget();
     FUNCTIONS.get().current_tasks.dict_delete(event_loop)
 }
 

@@ -369,7 +369,12 @@ unsafe extern "C" {
 impl NativeClass {
     /// Called by vectorcall, bound as a method by attribute access, with these members.
     fn function_like(mut self, mut members: Vec<ffi::PyMemberDef>) -> NativeClass {
-        self.add_flags(ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR);
+        // The interpreter specialises the loading of a method only where its class cannot change.
+        self.add_flags(
+            ffi::Py_TPFLAGS_HAVE_VECTORCALL
+                | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
+                | ffi::Py_TPFLAGS_IMMUTABLETYPE,
+        );
         // SAFETY: a zero entry ends an array of members.
         members.push(unsafe { std::mem::zeroed() });
         // SAFETY: the signatures of ternaryfunc and descrgetfunc; an array that ends with a zero entry and lives forever.

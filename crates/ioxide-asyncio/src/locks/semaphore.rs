@@ -228,7 +228,11 @@ fn enter_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
 
 fn exit_step(procedure: &Procedure, _resumed: Resumed) -> Result<Progress> {
     let semaphore = semaphore_of(procedure)?;
-    semaphore.call_method0(&ioxide_cpython::names().release)?;
+    match (semaphore.kind().is_plain(semaphore)?, semaphore.is_bounded()) {
+        (true, false) => semaphore.release()?,
+        (true, true) => semaphore.release_bounded()?,
+        (false, _) => drop(semaphore.call_method0(&ioxide_cpython::names().release)?),
+    }
     Ok(Progress::Return(none_object()))
 }
 
@@ -237,11 +241,12 @@ impl Semaphore {
     #[inline(always)]
     fn kind(&self) -> &'static Kind {
         let kinds = KINDS.get();
-        if SHELL.get().class().is_exact(self) || !self.is_subtype_of(BOUNDED.get().class().as_any()) {
-            &kinds.semaphore
-        } else {
-            &kinds.bounded
-        }
+        if self.is_bounded() { &kinds.bounded } else { &kinds.semaphore }
+    }
+
+    #[inline(always)]
+    fn is_bounded(&self) -> bool {
+        !SHELL.get().class().is_exact(self) && self.is_subtype_of(BOUNDED.get().class().as_any())
     }
 
     fn initialize(&self, arguments: Arguments<'_>) -> Result<()> {

@@ -6,9 +6,11 @@
 //!     futures is in `deque`, what Python does to it counts, and `futures` is empty.
 //! W2. No borrow of `futures` is held while Python runs.
 
-use crate::futures::{is_cancelled, is_done, set_result_unless_done};
+use crate::futures::{Future, is_cancelled, is_done, set_result_unless_done};
 use ioxide_cpython::gc::Visitor;
+use ioxide_cpython::types::Native;
 use ioxide_cpython::value::sequence_item;
+use ioxide_cpython::version::FutureState;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, names};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -137,9 +139,29 @@ impl WaitQueue {
         Ok(())
     }
 
+    /// The first future that is so; `None` where that cannot be told without asking futures that are not ioxide's own.
+    #[inline]
+    fn first_own(&self, is_so: impl Fn(&Future) -> bool) -> Option<Option<Object>> {
+        if !self.deque.is_empty() {
+            return None;
+        }
+        for future in self.futures.borrow().iter() {
+            if is_so(Future::from_exact(future)?) {
+                return Some(Some(future.clone()));
+            }
+        }
+        Some(None)
+    }
+
     /// Whether somebody waits who has not been cancelled.
     #[inline]
     pub fn has_uncancelled(&self) -> Result<bool> {
+        if self.is_empty()? {
+            return Ok(false);
+        }
+        if let Some(first) = self.first_own(|future| future.state() != FutureState::Cancelled) {
+            return Ok(first.is_some());
+        }
         let mut found = false;
         self.each(|future| {
             found = !is_cancelled(future)?;
@@ -151,6 +173,9 @@ impl WaitQueue {
     /// The first who is neither woken nor cancelled.
     #[inline]
     pub fn first_not_done(&self) -> Result<Option<Object>> {
+        if let Some(first) = self.first_own(|future| future.is_pending()) {
+            return Ok(first);
+        }
         let mut found = None;
         self.each(|future| {
             if is_done(future)? {

@@ -19,7 +19,7 @@ sources := $(shell find crates python -type f \( -name '*.rs' -o -name '*.c' -o 
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python conformance bench layers lint typing build clean
+.PHONY: help demo test test-rust test-python conformance bench guard guard-update layers lint typing build clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ conformance: $(venv)/.installed-test ## the interpreter's own test_asyncio, on i
 bench: $(venv)/.installed-bench ## speed beside asyncio and uvloop; see benches/
 	$(python) benches/tasks.py $(BENCH_ARGUMENTS)
 	$(python) benches/echo.py $(BENCH_ARGUMENTS)
+
+guard: $(venv)/.installed ## instructions per operation against benches/instructions.json
+	$(python) benches/instructions.py
+
+guard-update: $(venv)/.installed ## accept the instructions per operation of now
+	$(python) benches/instructions.py --update
 
 layers: ## the arrows of ARCHITECTURE.md and the house rules
 	@$(PYTHON) ci/layers.py

@@ -1,6 +1,6 @@
 //! `Event`: a flag that tasks wait for.
 
-use super::{Kind, Primitive, WaitQueue, assigned, new_method, shared_attributes, shared_methods};
+use super::{Kind, Primitive, WaitQueue, assigned, construct, new_method, shared_attributes, shared_methods};
 use super::{assign_waiters, waiters_shown};
 use crate::mixins::LoopBound;
 use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure};
@@ -68,6 +68,7 @@ pub fn initialize(locks: &Any) -> Result<&'static Any> {
         attributes: attributes(),
         new: Some(new_method::<EventCore>()),
     })?);
+    SHELL.get().constructed_by(construct::<EventCore>, Event::initialize);
     let class = SHELL.get().class();
     KIND.set(Kind::new(base, class, "asyncio.locks.Event", &["_get_loop"])?);
     Ok(class.as_any())

@@ -5,7 +5,7 @@
 //! K2. If the lock is free and somebody waits, the first who waits has been woken: whoever frees the lock, and whoever was
 //!     woken and cannot take it, wakes the first.
 
-use super::{Kind, Primitive, WaitQueue, assign_waiters, assigned, is_cancellation};
+use super::{Kind, Primitive, WaitQueue, assign_waiters, assigned, construct, is_cancellation};
 use super::{new_method, shared_attributes, shared_methods, waiters_shown};
 use crate::mixins::LoopBound;
 use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure};
@@ -78,6 +78,7 @@ pub fn initialize(locks: &Any) -> Result<&'static Any> {
         attributes: attributes(),
         new: Some(new_method::<LockCore>()),
     })?);
+    SHELL.get().constructed_by(construct::<LockCore>, Lock::initialize);
     let class = SHELL.get().class();
     let own = ["acquire", "release", "_wake_up_first", "_get_loop"];
     KIND.set(Kind::new(base, class, "asyncio.locks.Lock", &own)?);

@@ -147,6 +147,11 @@ pub fn new_method<C: Primitive>() -> Definition {
     method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| new_instance(arguments, C::fresh()))
 }
 
+/// As `__new__`, for a call of exactly the class of `C`.
+pub fn construct<C: Primitive>(class: &Any) -> Result<Object> {
+    C::shell().get().instantiate(class, allocate(C::fresh())?)
+}
+
 /// What `__new__` returns, called with a class and whatever `__init__` will be called with.
 pub fn new_instance<C: Primitive>(arguments: Arguments<'_>, core: C) -> Result<Object> {
     match arguments.positional() {

@@ -5,7 +5,7 @@
 //!     gives the place back.
 
 use super::count::Count;
-use super::{Kind, Primitive, WaitQueue, assign_waiters, assigned, is_cancellation};
+use super::{Kind, Primitive, WaitQueue, assign_waiters, assigned, construct, is_cancellation};
 use super::{new_method, shared_attributes, shared_methods, waiters_shown};
 use crate::mixins::LoopBound;
 use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure};
@@ -91,6 +91,7 @@ pub fn initialize(locks: &Any) -> Result<(&'static Any, &'static Any)> {
         attributes: attributes(),
         new: Some(new_method::<SemaphoreCore>()),
     })?);
+    SHELL.get().constructed_by(construct::<SemaphoreCore>, Semaphore::initialize);
     BOUNDED.set(SHELL.get().derive(ShellDefinition {
         name: c"BoundedSemaphore",
         bases: vec![bounded_base.clone()],

@@ -9,6 +9,7 @@ use crate::object::{Object, Raised, Result};
 use crate::once::Once;
 use crate::types::{Class, Native, NativeClass};
 use crate::version::StopIterationObject;
+use pyo3_ffi as ffi;
 
 /// An exception that carries a returned value.
 #[repr(transparent)]
@@ -48,20 +49,39 @@ pub(super) fn initialize() -> Result<()> {
             .recycled::<Returned>()
             .create(&[base])?,
     );
+    RETURNED_TRUE.set(create(crate::boolean(true))?);
     Ok(())
+}
+
+/// The one that carries True, as locks and events return it: it is used again and again, and holds nothing that dies.
+static RETURNED_TRUE: Once<Object> = Once::new();
+
+/// Nobody has it at the moment, and nobody has put anything into it.
+#[inline]
+fn is_unused(exception: &Object) -> bool {
+    // SAFETY: O1.
+    let references = unsafe { ffi::Py_REFCNT(exception.as_ptr()) };
+    references == 1 && Returned::from_exact(exception).is_some_and(|returned| returned.0.is_bare())
+}
+
+fn create(value: Object) -> Result<Object> {
+    let exception = FREE_RETURNED.allocate()?;
+    if let Some(returned) = Returned::from_exact(&exception) {
+        returned.0.arguments.initialize(Some(imports().empty_tuple.clone()));
+        returned.0.value.initialize(Some(value));
+    }
+    Ok(exception)
 }
 
 /// Raises the StopIteration that carries `value`.
 #[inline]
 pub(super) fn raise_returned(value: Object) -> Raised {
-    match FREE_RETURNED.allocate() {
-        Ok(exception) => {
-            if let Some(returned) = Returned::from_exact(&exception) {
-                returned.0.arguments.initialize(Some(imports().empty_tuple.clone()));
-                returned.0.value.initialize(Some(value));
-            }
-            Raised::exception(exception)
-        }
+    let kept = RETURNED_TRUE.get();
+    if value.is(&crate::boolean(true)) && is_unused(kept) {
+        return Raised::exception(kept.clone());
+    }
+    match create(value) {
+        Ok(exception) => Raised::exception(exception),
         Err(raised) => raised,
     }
 }

@@ -1,12 +1,13 @@
 //! Shell classes: Python classes over Python classes, each instance with a native core (K2).
 
 use super::{Class, FunctionDefinition, Native, add_method};
+use crate::methods::{Arguments, Receiver, conjure, guard, guard_object, with_tuple_and_dict};
 use crate::names::names;
 use crate::object::{Any, Object, Raised, Result, Slot};
 use crate::value::{dict, text, tuple};
 use crate::version::member_offset;
 use pyo3_ffi as ffi;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 
 /// A class made by `type` whose instances own a native core in a hidden slot (K2).
 pub struct ShellClass {
@@ -86,6 +87,21 @@ impl ShellClass {
         Ok(())
     }
 
+    /// Calls of exactly this class go to these functions without looking `__new__` and `__init__` up, which do the same.
+    /// The interpreter itself takes them away when somebody assigns to either, and gives derived classes its own.
+    pub fn constructed_by<T, N, I>(&self, _new: N, _initialize: I)
+    where
+        T: Receiver,
+        N: Fn(&Any) -> Result<Object> + Copy + 'static,
+        I: Fn(&T, Arguments<'_>) -> Result<()> + Copy + 'static,
+    {
+        // SAFETY: O1; a heap type (K1); the signatures of newfunc and initproc.
+        unsafe {
+            (*self.class.0).tp_new = Some(entry_new::<N>);
+            (*self.class.0).tp_init = Some(entry_init::<T, I>);
+        }
+    }
+
     pub fn class(&self) -> &Class {
         &self.class
     }
@@ -138,6 +154,27 @@ impl ShellClass {
             Ok(shell)
         }
     }
+}
+
+unsafe extern "C" fn entry_new<N: Fn(&Any) -> Result<Object> + Copy>(
+    class: *mut ffi::PyTypeObject,
+    _arguments: *mut ffi::PyObject,
+    _keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: CPython passes a live class; N is zero-sized.
+    guard_object(|| unsafe { conjure::<N>()(Any::from_ptr(class.cast())) })
+}
+
+unsafe extern "C" fn entry_init<T: Receiver, I: Fn(&T, Arguments<'_>) -> Result<()> + Copy>(
+    this: *mut ffi::PyObject,
+    arguments: *mut ffi::PyObject,
+    keywords: *mut ffi::PyObject,
+) -> c_int {
+    // SAFETY: CPython's convention for tp_init, with an instance that `entry_new` has made.
+    guard(-1, || unsafe {
+        let this = T::receive(this)?;
+        with_tuple_and_dict(arguments, keywords, |arguments| conjure::<I>()(this, arguments)).map(|()| 0)
+    })
 }
 
 fn namespace_of(definition: &ShellDefinition) -> Result<Object> {

@@ -119,6 +119,16 @@ pub struct StopIterationObject {
     pub value: Slot,
 }
 
+impl StopIterationObject {
+    /// Whether nothing but its value and its arguments has been given to the exception.
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        [&self.dict, &self.notes, &self.traceback, &self.context, &self.cause]
+            .iter()
+            .all(|slot| slot.is_empty())
+    }
+}
+
 /// The slots of `asyncio.TimerHandle`.
 #[repr(C)]
 pub struct TimerHandleObject {

@@ -186,7 +186,7 @@ def test_futures_of_another_loop() -> None:
 def test_without_a_loop(side: Side) -> None:
     coroutine = value(1)
     asyncio.set_event_loop(None)
-    with pytest.raises(RuntimeError, match="no (current|running) event loop"):
+    with pytest.raises(RuntimeError, match=r"no (current|running) event loop"):
         list(side.as_completed([coroutine]))
     coroutine.close()
 

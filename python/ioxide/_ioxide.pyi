@@ -11,6 +11,8 @@ from asyncio import as_completed as as_completed
 from asyncio import create_task as create_task
 from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
+from asyncio import iscoroutine as iscoroutine
+from asyncio import isfuture as isfuture
 from asyncio import shield as shield
 from asyncio import sleep as sleep
 from asyncio import wait as wait

@@ -13,7 +13,8 @@ N2. A name that the running asyncio does not have (Queue's QueueShutDown before 
 from __future__ import annotations
 
 NATIVE: dict[str, tuple[str, ...]] = {
-    "futures": ("Future",),
+    "coroutines": ("iscoroutine",),
+    "futures": ("Future", "isfuture"),
     "streams": (
         "StreamReader",
         "StreamReaderProtocol",

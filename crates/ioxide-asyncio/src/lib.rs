@@ -1,6 +1,7 @@
 //! asyncio in Rust: the extension module `ioxide._ioxide`. Where asyncio's names live: `asyncio.x` is `x.rs` or `x/`.
 
 mod addresses;
+mod coroutines;
 mod event_loop;
 mod files;
 mod futures;
@@ -40,6 +41,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"Handle", handles::Handle::class().get().as_any())?;
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
+    coroutines::add_to(module)?;
     files::add_to(module)?;
     locks::add_to(module)?;
     queues::add_to(module)?;

@@ -22,13 +22,12 @@ import functools
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import loops
@@ -110,26 +109,6 @@ ROWS: dict[str, Callable[[int], Awaitable[None]]] = {
 }
 
 
-def own_instructions(profile: Iterable[str]) -> int:
-    """The sum of what functions of ioxide's module cost themselves, out of a file that callgrind has written."""
-    objects: dict[str, str] = {}
-    is_own = is_of_callee = False
-    total = 0
-    for line in profile:
-        if found := re.match(r"ob=(\(\d+\))(?: (.*))?", line):
-            name = objects.setdefault(found[1], found[2] or "")
-            is_own = MODULE in name
-        elif found := re.match(r"cob=(\(\d+\)) (.*)", line):
-            objects.setdefault(found[1], found[2])
-        elif line.startswith("calls="):
-            is_of_callee = True  # the next line has the cost of what was called
-        elif re.match(r"[+\-*\d]", line):
-            if is_own and not is_of_callee:
-                total += int(line.split()[1])
-            is_of_callee = False
-    return total
-
-
 def count(row: str) -> int:
     with tempfile.TemporaryDirectory() as directory:
         profile = os.path.join(directory, "profile")
@@ -140,7 +119,7 @@ def count(row: str) -> int:
         if result.returncode:
             raise SystemExit(f"{row}: ended with code {result.returncode}\n{result.stderr[-2000:]}")
         with open(profile) as lines:
-            return own_instructions(lines)
+            return callgrind.own_instructions(lines, MODULE)
 
 
 def measure() -> dict[str, int]:
@@ -150,13 +129,8 @@ def measure() -> dict[str, int]:
         return {row: round((cost - idle) / OPERATIONS) for row, cost in zip(ROWS, costs, strict=True)}
 
 
-def grown(now: dict[str, int], before: dict[str, int]) -> list[str]:
-    """The rows that cost more than they may, and those without a figure."""
-    return [row for row, cost in now.items() if row not in before or cost > before[row] * (1 + TOLERANCE) + 1]
-
-
 def compare(now: dict[str, int], before: dict[str, int]) -> int:
-    worse = grown(now, before)
+    worse = callgrind.grown(now, before, TOLERANCE)
     lines = [
         [row, str(before.get(row, "none")), str(cost), f"GROWN by more than {TOLERANCE:.0%}" if row in worse else ""]
         for row, cost in now.items()

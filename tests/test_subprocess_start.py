@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -221,38 +220,6 @@ def test_a_start_that_is_cancelled_at_any_turn(run: Run) -> None:
     with contextlib.suppress(ChildProcessError):
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         assert ended is None
-
-
-def test_a_loop_that_is_closed_while_children_begin() -> None:
-    """ioxide alone: asyncio leaves a descriptor. Nothing of the start holds on to anything, so that the collector closes the
-    pipes."""
-    import ioxide
-
-    loop = ioxide.new_event_loop()
-
-    def pipes() -> set[str]:
-        paths = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
-        return {str(path.readlink()) for path in paths if path.is_symlink() and str(path.readlink()).startswith("pipe")}
-
-    async def main() -> None:
-        loop.create_task(asyncio.create_subprocess_exec("sleep", "60", stdout=PIPE))
-        for _ in range(2):
-            await asyncio.sleep(0)
-
-    before = pipes()
-    unraisable = mock.patch.object(sys, "unraisablehook", lambda *_: None)
-    with unraisable, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what asyncio says of tasks and coroutines that are given up
-        loop.set_exception_handler(lambda *_: None)
-        loop.run_until_complete(main())
-        loop.close()
-        loop = None  # type: ignore[assignment]
-        for _ in range(10):  # each pass frees what the next one can see
-            gc.collect()
-    while subprocess._active:  # type: ignore[attr-defined]  # where a Popen that is given up waits for its child
-        subprocess._active[0].kill()  # type: ignore[attr-defined]
-        subprocess._cleanup()  # type: ignore[attr-defined]
-    assert pipes() == before
 
 
 def test_signals_while_children_begin(run: Run) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import ioxide
 from certificates import Authority, make_authority
+from ioxide._ioxide import _choose_files_backend as choose_files_backend
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[..., Any]
@@ -69,6 +70,22 @@ def records_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """How ioxide moves records: by the library inside Python's `_ssl`, or by calls of `ssl.SSLObject`."""
     monkeypatch.setenv("IOXIDE_TLS_THROUGH_PYTHON", "1" if request.param == "through Python" else "0")
     return str(request.param)
+
+
+@pytest.fixture(params=["auto", "inline", "uring", "threads"])
+def files_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each way of working on files in turn, for files opened during the test."""
+    monkeypatch.setenv("IOXIDE_FILES", request.param)
+    chosen = choose_files_backend()
+    assert chosen == ioxide.fs.backend()
+    try:
+        if (request.param, chosen) == ("uring", "threads"):
+            pytest.skip("the kernel or a filter of system calls forbids io_uring here")
+        assert chosen == request.param
+        yield chosen
+    finally:
+        monkeypatch.undo()
+        choose_files_backend()
 
 
 @pytest.fixture(autouse=True)

@@ -9,33 +9,17 @@ import asyncio
 import errno
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ioxide
-from ioxide._ioxide import _choose_files_backend as choose_files_backend
 from ioxide.file import LINES_AT_MOST
 
 Run = Callable[..., Any]
-BACKENDS = ("auto", "inline", "uring", "threads")
-
-
-@pytest.fixture(params=BACKENDS, autouse=True)
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("IOXIDE_FILES", request.param)
-    chosen = choose_files_backend()
-    assert chosen == ioxide.fs.backend()
-    if chosen == "threads" and request.param == "uring":
-        monkeypatch.undo()
-        choose_files_backend()
-        pytest.skip("the kernel or a filter of system calls forbids io_uring here")
-    assert chosen == request.param
-    yield str(request.param)
-    monkeypatch.undo()
-    choose_files_backend()
+pytestmark = pytest.mark.usefixtures("files_backend")
 
 
 async def outcome_of(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -46,6 +46,7 @@ __all__.sort()
 
 # Files are imported when somebody asks for them: a program that opens none starts sooner.
 _FILES = {"Path": "ioxide.path", "open": "ioxide.opening"}
+_FILES |= dict.fromkeys(("stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes"), "ioxide.standard")
 _FILE_MODULES = ("files", "fs", "tempfile")
 
 

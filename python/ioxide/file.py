@@ -17,6 +17,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -79,13 +80,18 @@ class AsyncFile:
                 return
 
     async def _wait(self, under_way: asyncio.Future[Any]) -> None:
-        """Wait for work on the pool. If the waiting is cancelled, the turn ends when the work does (O2)."""
+        """Wait for work that goes on if the waiting is cancelled; then the turn ends when the work does (O2)."""
+        # asyncio.shield() in short: it would cost as much as the rest of a small read.
+        ended = asyncio.get_running_loop().create_future()
+        under_way.add_done_callback(partial(_tell, ended))
         try:
-            await asyncio.shield(under_way)
+            await ended
         except asyncio.CancelledError:
             if not under_way.done():
                 raise _UnderWayError(under_way) from None
+            under_way.exception()  # nobody else will ask for it
             raise
+        under_way.result()
 
     async def _operate(self, need: int | None, operation: Callable[..., Result], *arguments: Any) -> Result:
         """Run a method of the synchronous file when what it needs is at hand; then send what it has written."""
@@ -417,6 +423,11 @@ class BinaryFile(AsyncFile):
             self._lines.clear()
             self._file.seek(-read_ahead, os.SEEK_CUR)
         self._iterating = False
+
+
+def _tell(ended: asyncio.Future[None], _under_way: asyncio.Future[Any]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 class _UnderWayError(BaseException):

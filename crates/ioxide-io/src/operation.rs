@@ -105,7 +105,8 @@ impl Reading {
 }
 
 impl Operation for Reading {
-    type Outcome = io::Result<Vec<u8>>;
+    /// The bytes, and whether the end of the file stands behind them.
+    type Outcome = io::Result<(Vec<u8>, bool)>;
     const OPCODE: Opcode = Opcode::Read;
 
     fn bytes(&self) -> usize {
@@ -115,7 +116,7 @@ impl Operation for Reading {
         }
     }
 
-    fn run(mut self) -> io::Result<Vec<u8>> {
+    fn run(mut self) -> Self::Outcome {
         loop {
             let ended = match self.offset {
                 Some(offset) => {
@@ -132,7 +133,7 @@ impl Operation for Reading {
                 }
             };
             if ended || self.is_enough(&self.data) {
-                return Ok(self.data);
+                return Ok((self.data, ended));
             }
         }
     }
@@ -151,15 +152,16 @@ impl Operation for Reading {
         Entry { by_worker: length > SMALL_READ, ..transfer(Opcode::Read, self.file, address, length, offset) }
     }
 
-    fn advance(&mut self, result: io::Result<usize>) -> Option<io::Result<Vec<u8>>> {
+    fn advance(&mut self, result: io::Result<usize>) -> Option<Self::Outcome> {
         match result {
-            Ok(0) => Some(Ok(std::mem::take(&mut self.data))),
+            Ok(0) => Some(Ok((std::mem::take(&mut self.data), true))),
             Ok(count) => {
                 // SAFETY: S1; the kernel has initialised `count` bytes behind the old length.
                 unsafe { self.data.set_len(self.data.len() + count) };
                 self.room = self.room.saturating_sub(count).max(STREAM_PIECE);
                 let piece_is_read = self.data.len() >= self.until;
-                (piece_is_read && self.is_enough(&self.data)).then(|| Ok(std::mem::take(&mut self.data)))
+                (piece_is_read && self.is_enough(&self.data))
+                    .then(|| Ok((std::mem::take(&mut self.data), false)))
             }
             Err(error) => failure(error).map(Err),
         }
@@ -273,7 +275,8 @@ impl Operation for Opening {
             length: self.mode,
             offset: 0,
             flags: self.flags as u32,
-            by_worker: false,
+            // At once, the kernel would open one end of a FIFO without waiting for the other.
+            by_worker: true,
         }
     }
 

@@ -63,9 +63,9 @@ fn what_is_written_is_read_and_more_jobs_than_entries_all_run() {
     }
     assert!(on_a_ring(vec![Syncing { file: reference, data_only: true }]).unwrap()[0].is_ok());
     let all = on_a_ring(vec![Reading::new(reference, Some(0), Need::All, 4096)]).unwrap();
-    let plain = Reading::new(reference, Some(0), Need::All, 4096).run().unwrap();
+    let (plain, _) = Reading::new(reference, Some(0), Need::All, 4096).run().unwrap();
     assert_eq!(plain.len(), 1_000_000);
-    assert!(all.into_iter().next().unwrap().unwrap() == plain);
+    assert!(all.into_iter().next().unwrap().unwrap() == (plain, true));
     std::fs::remove_file(path.to_str().unwrap()).unwrap();
 }
 

@@ -89,14 +89,18 @@ impl RawFile {
         let seekable = core.seekable.get();
         let this = self.to_object();
         let reading = Reading::new(file, seekable.then_some(end), need, missing);
-        let finish = move |outcome: io::Result<Vec<u8>>| {
-            let data = outcome.map_err(|error| raise_os_error(&error))?;
+        let finish = move |outcome: io::Result<(Vec<u8>, bool)>| {
+            let (data, ended) = outcome.map_err(|error| raise_os_error(&error))?;
             // SAFETY: an instance of the class; `self` was one.
             let this = unsafe { RawFile::receive(this.as_ptr()) }?;
             let mut window = this.core().window.borrow_mut();
             // A cancelled operation's bytes come when the file is somewhere else by now; a pipe's must not be lost.
             if window.end() == end || !seekable {
                 window.room().extend_from_slice(&data);
+                // Asking a terminal or a pipe a second time would wait for somebody again.
+                if ended {
+                    window.met_the_end();
+                }
             }
             Ok(none_object())
         };
@@ -222,7 +226,7 @@ impl RawFile {
     pub(super) fn pread(&self, arguments: Arguments<'_>) -> Result<Object> {
         let (file, count, offset) = self.positional(arguments)?;
         let reading = Reading::new(file, Some(offset), Need::Bytes(count), count);
-        submit_operation(reading, |outcome| bytes(&outcome.map_err(|error| raise_os_error(&error))?))
+        submit_operation(reading, |outcome| bytes(&outcome.map_err(|error| raise_os_error(&error))?.0))
     }
 
     /// The file, how many bytes and where.

@@ -30,11 +30,11 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import callgrind
 import loops
+import primitives
 import report
 import task_rows
-
-import primitives
 
 FIGURES = Path(__file__).with_name("instructions.json")
 TOLERANCE = 0.05
@@ -112,8 +112,8 @@ ROWS: dict[str, Callable[[int], Awaitable[None]]] = {
 def count(row: str) -> int:
     with tempfile.TemporaryDirectory() as directory:
         profile = os.path.join(directory, "profile")
-        callgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}"]
-        command = [*callgrind, sys.executable, __file__, "--row", row]
+        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}"]
+        command = [*tool, sys.executable, __file__, "--row", row]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         if result.returncode:

@@ -1,14 +1,14 @@
 """Claim: asyncio's functions and primitives written in Rust cost a fraction of what they cost in Python above any loop.
 
-Measures CPU time per operation of each row: ioxide as `ioxide run` gives it (its loop, its names placed in asyncio), asyncio's names
-on uvloop, on asyncio's loop, and on ioxide's loop alone. tasks.py compares loops under the same Python functions; this compares both
-together.
+Measures CPU time per operation of each row: ioxide as `ioxide run` gives it (its loop, its names placed in asyncio),
+asyncio's names on uvloop, on asyncio's loop, and on ioxide's loop alone. tasks.py compares loops under the same Python
+functions; this compares both together.
 
 Invariants:
  1. One process holds one subject; all of them are pinned to one core and only one runs at any time.
  2. The subjects take turns row by row, in an order that shifts with each round; each round has new processes.
- 3. A row is a coroutine function of a number of operations, which it does exactly, and of how many tasks take part at once. It leaves
-    nothing scheduled behind. Warm-up runs the same row and is not counted.
+ 3. A row is a coroutine function of a number of operations, which it does exactly, and of how many tasks take part at
+    once. It leaves nothing scheduled behind. Warm-up runs the same row and is not counted.
  4. Every subject runs the same code: what `asyncio.sleep` is, the subject has decided before.
 """
 
@@ -296,7 +296,8 @@ def show(samples: Samples, subjects: list[str], rows: list[Measured]) -> list[st
             ratio = report.paired_ratio(samples[BASELINE][row.label], samples[SUBJECT][row.label])
             if ratio is None or ratio < row.goal:
                 missed.append(row.label)
-            line += ["failed" if ratio is None else f"{ratio:.1f}", f"{row.goal:.1f} {'MISSED' if row.label in missed else 'met'}"]
+            verdict = "MISSED" if row.label in missed else "met"
+            line += ["failed" if ratio is None else f"{ratio:.1f}", f"{row.goal:.1f} {verdict}"]
         lines.append(line)
     headings = [f"{BASELINE} / {SUBJECT}", "goal"] if {SUBJECT, BASELINE} <= set(subjects) else []
     print("CPU nanoseconds per operation: minimum ±spread\n")

@@ -26,8 +26,8 @@ from ioxide._ioxide import _run_in_pool as run_in_pool
 __all__ = ("StandardInput", "SynchronousFile", "stderr", "stderr_bytes", "stdin", "stdin_bytes", "stdout", "stdout_bytes")
 
 AT_ONCE = frozenset(
-    ["buffer", "closed", "detach", "encoding", "errors", "fileno"]
-    + ["line_buffering", "mode", "name", "newlines", "raw", "readable"],
+    {"buffer", "closed", "detach", "encoding", "errors", "fileno"}
+    | {"line_buffering", "mode", "name", "newlines", "raw", "readable"}
 )
 BYTES_AT_ONCE = 65536
 

@@ -5,7 +5,7 @@
 
 #[cfg(Py_3_14)]
 use crate::object::Raised;
-use crate::object::{Any, Object, Result, Slot};
+use crate::object::{Any, Result, Slot};
 use pyo3_ffi as ffi;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -181,7 +181,7 @@ impl ListNode {
 /// # Safety
 /// The node is that of a live task.
 #[cfg(not(Py_3_14))]
-pub unsafe fn task_of_node(node: *const ListNode) -> Object {
+pub unsafe fn task_of_node(node: *const ListNode) -> crate::object::Object {
     // SAFETY: the caller's promise: the node lies at its place in a task.
     unsafe {
         let task = node.cast::<u8>().sub(std::mem::offset_of!(TaskObject, node));

@@ -254,6 +254,8 @@ def test_past_four_gibibytes_in_a_sparse_file(run: Run, tmp_path: Path) -> None:
     assert run(main()) == (b"\0\0far away", place + 8, b"far", b"", place + 3)
 
 
+# Since 3.12 a fork beside any thread warns, and the pool has threads.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_files_of_its_own(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "file"
 

@@ -5,7 +5,7 @@ A program is made of a tape of choices and logs what happens in which order. Tim
 turns of the loop (`sleep(0)`), by futures and by deadlines that have passed or never come, so that the order is the
 loop's doing alone. hypothesis writes the tapes and shortens the one that shows a difference.
 
-IOXIDE_RANDOM_PROGRAMS=10000 runs so many of them.
+The same programs run each time; IOXIDE_RANDOM_PROGRAMS=10000 runs so many new ones.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import ioxide
 from outcomes import shown
 
 PROGRAMS = int(os.environ.get("IOXIDE_RANDOM_PROGRAMS", "300"))
+ARE_NEW = "IOXIDE_RANDOM_PROGRAMS" in os.environ
 HOUR = 3600.0
 _Item = TypeVar("_Item")
 
@@ -334,7 +335,9 @@ SIDES = {"loop": (asyncio, ioxide.new_event_loop), "names": (ioxide, ioxide.new_
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("side", SIDES)
-@settings(max_examples=PROGRAMS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=PROGRAMS, deadline=None, database=None, derandomize=not ARE_NEW, suppress_health_check=list(HealthCheck)
+)
 @given(choices=st.lists(st.integers(0, 999), min_size=60, max_size=400))
 def test_a_random_program_does_the_same(side: str, choices: list[int]) -> None:
     try:

@@ -6,7 +6,7 @@
 //! H1. A cancelled handle holds neither callback nor arguments (but for the repr of debug mode).
 //! H2. `_scheduled` of a timer handle is true exactly while the handle is in the loop's timers.
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, on_timer_cancelled};
 use ioxide_cpython::exception::handling;
 use ioxide_cpython::freelist::{FreeList, Recycled, clear_weak_references};
 use ioxide_cpython::methods::{documented, method0};
@@ -154,10 +154,8 @@ impl TimerHandle {
         if self.is_cancelled() {
             return Ok(());
         }
-        let event_loop = self.event_loop.get_object();
-        match event_loop.as_deref().and_then(EventLoop::from_any) {
-            Some(event_loop) if self.scheduled.is(&boolean(true)) => event_loop.on_timer_cancelled(),
-            _ => {}
+        if self.scheduled.is(&boolean(true)) {
+            on_timer_cancelled(&self.event_loop.get_or_none());
         }
         cancel(self)
     }

@@ -64,6 +64,7 @@ mod watch;
 mod worker_queue;
 
 pub use sender::Sender;
+pub use timed::on_timer_cancelled;
 pub use watch::{Direction, Watcher};
 
 use self::overrides::Overrides;

@@ -63,6 +63,14 @@ pub fn on_due(entry: &Any) -> Result<()> {
     }
 }
 
+/// An entry in the timers of `event_loop` is nobody's any more; nothing is counted where the loop is not ioxide's.
+#[inline]
+pub fn on_timer_cancelled(event_loop: &Any) {
+    if let Some(native) = EventLoop::from_any(event_loop) {
+        native.on_timer_cancelled();
+    }
+}
+
 impl EventLoop {
     /// Puts an entry that is no handle into the timers, `delay` seconds from now.
     #[inline]

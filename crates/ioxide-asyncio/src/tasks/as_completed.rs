@@ -10,13 +10,13 @@
 //!     nothing. `callback` is there as long as `todo` is not empty.
 //! S2. No borrow of `done` is held while Python runs.
 
+use super::spawn::{can_run, future_of};
 use super::wait_for_one::{WaitForOne, Wanted};
-use super::{DoneCallback, originals, plain_future, spawn, spawning_loop};
+use super::{DoneCallback, originals, plain_future, spawning_loop};
 use crate::event_loop::EventLoop;
 use crate::futures;
 use crate::locks::WaitQueue;
 use crate::mixins::LoopBound;
-use ioxide_cpython::coroutine::is_native_coroutine;
 use ioxide_cpython::coroutine::thrown_exception;
 use ioxide_cpython::current::current_task;
 use ioxide_cpython::gc::{Traverse, Visitor};
@@ -136,11 +136,7 @@ impl AsCompleted {
             return self.borrow(&awaitables, &timeout);
         }
         let items = awaitables.iterate()?.collect::<Result<Vec<Object>>>()?;
-        let is_plain = |item: &Object| match plain_future(item) {
-            Some(future) => future.event_loop.is(native),
-            None => is_native_coroutine(item),
-        };
-        if !items.iter().all(is_plain) || !are_distinct(&items) {
+        if !items.iter().all(|item| can_run(native, item)) || !are_distinct(&items) {
             return self.borrow(&*list_of(items)?, &timeout);
         }
         self.watch(native, &items)?;
@@ -165,8 +161,7 @@ impl AsCompleted {
         }
         let mut futures = Vec::with_capacity(items.len());
         for item in items {
-            let future =
-                if plain_future(item).is_some() { item.clone() } else { spawn::spawn(event_loop, item)? };
+            let future = future_of(event_loop, item)?;
             set_add(&todo, &future)?;
             futures.push(future);
         }
@@ -281,6 +276,10 @@ impl AsCompleted {
         Ok(())
     }
 
+    fn slots(&self) -> [&Slot; 7] {
+        [&self.awaitables, &self.timeout, &self.borrowed, &self.todo, &self.callback, &self.timer, &self.task]
+    }
+
     /// As a generator: `send`.
     fn send(&self, value: &Any) -> Result<Object> {
         if !value.is_none() && !self.awaitables.is_empty() {
@@ -337,16 +336,7 @@ fn are_distinct(items: &[Object]) -> bool {
 
 impl Traverse for AsCompleted {
     fn traverse(&self, visitor: &mut Visitor) {
-        let slots = [
-            &self.awaitables,
-            &self.timeout,
-            &self.borrowed,
-            &self.todo,
-            &self.callback,
-            &self.timer,
-            &self.task,
-        ];
-        for slot in slots {
+        for slot in self.slots() {
             visitor.slot(slot);
         }
         self.bound.traverse(visitor);
@@ -359,15 +349,7 @@ impl Traverse for AsCompleted {
     }
 
     fn clear(&self) {
-        for slot in [
-            &self.awaitables,
-            &self.timeout,
-            &self.borrowed,
-            &self.todo,
-            &self.callback,
-            &self.timer,
-            &self.task,
-        ] {
+        for slot in self.slots() {
             slot.clear();
         }
         self.bound.clear();

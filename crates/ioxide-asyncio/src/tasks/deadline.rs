@@ -5,7 +5,7 @@
 //! D1. An armed deadline is in the timers of `event_loop`; one that is not is there until it is swept out or comes due, or
 //!     has been there.
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, on_timer_cancelled};
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::method0;
@@ -13,6 +13,9 @@ use ioxide_cpython::types::{Class, Native, NativeClass};
 use ioxide_cpython::value::float;
 use ioxide_cpython::{Any, Object, Once, Result, Slot};
 use std::cell::Cell;
+
+/// Below this many seconds asyncio may find the deadline in the past already.
+pub const SHORTEST_TIMEOUT: f64 = 1e-6;
 
 /// What happens to the target when the time comes.
 pub type Expire = fn(&Any) -> Result<()>;
@@ -126,10 +129,8 @@ impl Deadline {
             return;
         }
         self.target.clear();
-        if let Some(event_loop) = self.event_loop.take()
-            && let Some(native) = EventLoop::from_any(&event_loop)
-        {
-            native.on_timer_cancelled();
+        if let Some(event_loop) = self.event_loop.take() {
+            on_timer_cancelled(&event_loop);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `sleep`: on ioxide's own loop the future itself waits in the timers; everywhere else asyncio's own runs.
 
 use super::originals;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, on_timer_cancelled};
 use crate::futures::{self, Future};
 use crate::procedures::{Procedure, Progress, Resumed, Routine, procedure_of_nobody};
 use ioxide_cpython::coroutine::{Body, Waiting, traced_coroutine, wait_for};
@@ -110,11 +110,9 @@ impl Drop for Sleep {
     fn drop(&mut self) {
         let Stage::Asleep(waiting) = &self.stage else { return };
         let Some(future) = Future::from_exact(waiting.target()) else { return };
-        let event_loop = future.event_loop.get_object();
+        let event_loop = future.event_loop.get_or_none();
         futures::abandon(future);
-        if let Some(native) = event_loop.as_deref().and_then(EventLoop::from_any) {
-            native.on_timer_cancelled();
-        }
+        on_timer_cancelled(&event_loop);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `create_task` and `ensure_future`: on ioxide's own loop a task is made directly; everywhere else asyncio's own run.
 
-use super::{Task, TaskOptions, originals};
+use super::{Task, TaskOptions, originals, plain_future};
 use crate::event_loop::EventLoop;
 use crate::futures::own;
 use ioxide_cpython::coroutine::is_native_coroutine;
@@ -58,6 +58,24 @@ pub fn ensure_future(arguments: Arguments<'_>) -> Result<Object> {
         }
     }
     arguments.call(&originals().ensure_future)
+}
+
+/// Whether `future_of` has something to give: a coroutine, or a future or task of this loop.
+#[inline]
+pub fn can_run(event_loop: &EventLoop, awaitable: &Any) -> bool {
+    match plain_future(awaitable) {
+        Some(future) => future.event_loop.is(event_loop),
+        None => is_native_coroutine(awaitable),
+    }
+}
+
+/// The future or task itself, or a task for the coroutine.
+#[inline]
+pub fn future_of(event_loop: &EventLoop, awaitable: &Any) -> Result<Object> {
+    match plain_future(awaitable) {
+        Some(_) => Ok(awaitable.to_object()),
+        None => spawn(event_loop, awaitable),
+    }
 }
 
 /// A task on a loop that `spawning_loop` gave.

@@ -8,7 +8,7 @@
 //! A2. The callback is in each future that is not done until the wait ends, however it ends.
 
 use super::{DoneCallback, originals, plain_future};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, on_timer_cancelled};
 use crate::futures::{self, Future};
 use ioxide_cpython::coroutine::{Body, Waiting, traced_coroutine, wait_for};
 use ioxide_cpython::current::{current_task, running_loop};
@@ -17,7 +17,7 @@ use ioxide_cpython::methods::{Arguments, Signature, name_is};
 use ioxide_cpython::names::{intern, keyword_names};
 use ioxide_cpython::types::{Class, Native, NativeClass, allocate, head};
 use ioxide_cpython::value::{set, set_add, set_of, text, tuple};
-use ioxide_cpython::version::{FutureState, HAS_CALL_GRAPH};
+use ioxide_cpython::version::{FutureObject, FutureState, HAS_CALL_GRAPH};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, imports, none, none_object};
 use std::cell::Cell;
 use std::future::Future as RustFuture;
@@ -292,7 +292,7 @@ fn on_completion(callback: &DoneCallback, future: &Any) -> Result<()> {
 }
 
 impl WaitProgress {
-    fn note(&self, future: &ioxide_cpython::version::FutureObject) -> Result<()> {
+    fn note(&self, future: &FutureObject) -> Result<()> {
         let pending = self.pending.get().saturating_sub(1);
         self.pending.set(pending);
         let is_over = pending == 0
@@ -315,11 +315,8 @@ impl WaitProgress {
 
     /// The waiter in the timers, if it is there, is nobody's any more (A1).
     fn count_timer(&self, waiter: &Future) {
-        let event_loop = waiter.event_loop.get_object();
-        if let Some(native) = event_loop.as_deref().and_then(EventLoop::from_any)
-            && self.timed.replace(false)
-        {
-            native.on_timer_cancelled();
+        if self.timed.replace(false) {
+            on_timer_cancelled(&waiter.event_loop.get_or_none());
         }
     }
 
@@ -336,7 +333,7 @@ impl WaitProgress {
 }
 
 /// Whether a future that is done has an exception, which counts as retrieved then.
-fn has_failed(future: &ioxide_cpython::version::FutureObject) -> bool {
+fn has_failed(future: &FutureObject) -> bool {
     if future.state() == FutureState::Cancelled {
         return false;
     }

@@ -5,6 +5,7 @@
 //!
 //! Leaves to others: what it is on 3.11 (wait_for_task).
 
+use super::deadline::SHORTEST_TIMEOUT;
 use super::wait_for_task::WaitForTask;
 use super::{Deadline, Task, originals, spawning_loop};
 use crate::event_loop::EventLoop;
@@ -24,9 +25,6 @@ use std::task::{Context, Poll};
 
 const WAIT_FOR: Signature<2> =
     Signature { function: "wait_for", names: ["fut", "timeout"], required: 2, positional: 2 };
-
-/// Below this, asyncio may find the deadline in the past already.
-const SHORTEST_TIMEOUT: f64 = 1e-6;
 
 /// `wait_for(fut, timeout)`
 pub fn wait_for(arguments: Arguments<'_>) -> Result<Object> {

@@ -6,10 +6,12 @@
 //! Invariants:
 //! B1. The first waiter is itself the entry in the loop's timers: once it is done, the entry is nobody's.
 
-use super::{DoneCallback, originals, plain_future, spawn, spawning_loop};
-use crate::event_loop::EventLoop;
+use super::deadline::SHORTEST_TIMEOUT;
+use super::spawn::{can_run, future_of};
+use super::{DoneCallback, originals, plain_future, spawning_loop};
+use crate::event_loop::{EventLoop, on_timer_cancelled};
 use crate::futures::{self, Future, Outcome};
-use ioxide_cpython::coroutine::{Body, Waiting, is_native_coroutine, wait_for as wait};
+use ioxide_cpython::coroutine::{Body, Waiting, wait_for as wait};
 use ioxide_cpython::current::get_running_loop;
 use ioxide_cpython::exception::{exception_matches, handling};
 use ioxide_cpython::gc::Visitor;
@@ -19,9 +21,6 @@ use ioxide_cpython::{Any, Object, Raised, Result, imports, none, none_object};
 use std::future::Future as RustFuture;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-
-/// Below this, asyncio may find the deadline in the past already.
-const SHORTEST_TIMEOUT: f64 = 1e-6;
 
 pub struct WaitForTask {
     awaitable: Object,
@@ -72,19 +71,12 @@ impl WaitForTask {
         else {
             return self.borrow();
         };
-        let is_plain = match plain_future(&self.awaitable) {
-            Some(future) => future.event_loop.is(native),
-            None => is_native_coroutine(&self.awaitable),
-        };
-        if !is_plain || timeout.is_nan() || timeout < SHORTEST_TIMEOUT {
+        if !can_run(native, &self.awaitable) || timeout.is_nan() || timeout < SHORTEST_TIMEOUT {
             return self.borrow();
         }
         let waiter = futures::create(native)?;
         native.add_timed(timeout, waiter.clone());
-        let future = match plain_future(&self.awaitable) {
-            Some(_) => self.awaitable.clone(),
-            None => spawn::spawn(native, &self.awaitable)?,
-        };
+        let future = future_of(native, &self.awaitable)?;
         let watched = Watched::watch(future, waiter, true)?;
         let waiting = wait(&watched.waiter);
         Ok(Stage::Limited(watched, waiting))
@@ -189,10 +181,8 @@ impl Drop for Watched {
         let Some(waiter) = Future::from_exact(&self.waiter).filter(|_| self.timed) else { return };
         let was_due = waiter.state() == FutureState::Finished && !self.is_released();
         futures::abandon(waiter);
-        if let Some(native) = waiter.event_loop.get_object().as_deref().and_then(EventLoop::from_any)
-            && !was_due
-        {
-            native.on_timer_cancelled();
+        if !was_due {
+            on_timer_cancelled(&waiter.event_loop.get_or_none());
         }
     }
 }

@@ -17,12 +17,15 @@ pub use callbacks::{call_soon, schedule_callbacks};
 use self::callbacks::{Callbacks, schedule, shown};
 use crate::event_loop::EventLoop;
 use crate::tasks::Task;
+use ioxide_cpython::call::bound_method;
+use ioxide_cpython::coroutine::await_without_iterator;
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::methods::{Arguments, Signature, getter, method, method1};
 use ioxide_cpython::types::{Class, Native, NativeClass};
 use ioxide_cpython::value::{list, tuple};
 use ioxide_cpython::version::{FutureObject, FutureState, clear_instance_attributes};
 use ioxide_cpython::{Any, Object, Once, Raised, Result, context, imports, names, none, none_object};
+use std::ffi::CStr;
 use std::ops::Deref;
 
 pub use ioxide_cpython::outcome::{Outcome, cancelled_error, outcome};
@@ -80,7 +83,7 @@ pub fn initialize() -> Result<()> {
             .collected_by_base(base)
             .recycled::<Future>()
             .methods(vec![
-                method1(c"set_result", |this: &Future, result: &Any| set_result(this, result)),
+                method1(SET_RESULT, |this: &Future, result: &Any| set_result(this, result)),
                 method1(c"set_exception", |this: &Future, exception: &Any| set_exception(this, exception)),
                 method(c"cancel", |this: &Future, arguments: Arguments<'_>| {
                     let [message] = CANCEL.bind(arguments)?;
@@ -96,8 +99,11 @@ pub fn initialize() -> Result<()> {
             .attributes(vec![getter(c"_callbacks", |this: &Future| callbacks(this))])
             .create(&[base])?,
     );
+    await_without_iterator(FUTURE.get());
     Ok(())
 }
+
+const SET_RESULT: &CStr = c"set_result";
 
 pub const CANCEL: Signature<1> = Signature { function: "cancel", names: ["msg"], required: 0, positional: 1 };
 
@@ -112,6 +118,12 @@ pub fn create(event_loop: &EventLoop) -> Result<Object> {
         }
     }
     Ok(object)
+}
+
+/// The future whose bound method `set_result` the callback is, if that is ioxide's own.
+#[inline]
+pub fn of_set_result(callback: &Any) -> Option<&Future> {
+    bound_method(callback, SET_RESULT).and_then(Future::from_exact)
 }
 
 /// `future.set_result(result)` of whatever future it is, unless it is cancelled.

@@ -7,6 +7,7 @@
 //! H2. `_scheduled` of a timer handle is true exactly while the handle is in the loop's timers.
 
 use crate::event_loop::{EventLoop, on_timer_cancelled};
+use crate::futures;
 use ioxide_cpython::exception::handling;
 use ioxide_cpython::freelist::{FreeList, Recycled, clear_weak_references};
 use ioxide_cpython::methods::{documented, method0};
@@ -200,6 +201,29 @@ fn cancel(handle: &HandleObject) -> Result<()> {
     handle.callback.set(none_object());
     handle.arguments.set(none_object());
     Ok(())
+}
+
+/// Whether the handle was one of `future.set_result` for a pending future of `event_loop`, which has its result now: no
+/// Python code runs for that, so that neither a context nor the current task matters.
+#[inline]
+pub fn run_set_result(handle: &Any, event_loop: &EventLoop) -> Result<bool> {
+    let handle = match Handle::from_exact(handle) {
+        Some(handle) => &handle.0,
+        None => match TimerHandle::from_exact(handle) {
+            Some(timer) => &timer.0.handle,
+            None => return Ok(false),
+        },
+    };
+    let (Some(callback), Some(arguments)) = (handle.callback.get_object(), handle.arguments.get_object())
+    else {
+        return Ok(false);
+    };
+    match (futures::of_set_result(&callback), arguments.tuple_items()) {
+        (Some(future), [result]) if future.is_pending() && future.event_loop.is(event_loop) => {
+            futures::set_result(future, result).map(|()| true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Calls the callback in its context. An exception goes to the loop's exception handler.

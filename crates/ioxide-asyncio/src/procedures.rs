@@ -1,15 +1,15 @@
-//! `Procedure`: the coroutines of locks and queues. A step function says what to wait for next; everything that a
+//! `Procedure`: the coroutines of locks, queues, timeouts, `sleep` and `wait_for`. A step function says what to wait for next; everything that a
 //! procedure holds is in slots that the collector sees, so that a forgotten loop with its waiting tasks can be freed.
 //!
-//! Leaves to others: what each coroutine does (locks, queues), coroutines that are Rust `async fn`s (ioxide_cpython::coroutine).
+//! Leaves to others: what each coroutine does (locks, queues, tasks), coroutines that are Rust `async fn`s (ioxide_cpython::coroutine).
 //!
 //! Invariants:
 //! R1. A step function runs only while the state is `Running`, and then nobody but it changes the slots.
-//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future of ioxide's itself, or an iterator; it is
+//! R2. While a procedure is suspended, `awaiting` is what it waits for: a future or task of ioxide's itself, or an iterator; it is
 //!     empty while the procedure only gives way.
 //! R3. A closed procedure holds nothing.
 
-use crate::futures::{self, Future, Outcome};
+use crate::futures::{self, Outcome, own};
 use ioxide_cpython::coroutine::inspection::{self, Inspected, State};
 use ioxide_cpython::coroutine::{
     Step, await_iterator, count_as_coroutine, forward_exception, send, thrown_exception,
@@ -33,8 +33,8 @@ pub struct Routine {
 pub enum Resumed {
     /// For the first time.
     Started,
-    /// What it awaited is done; no step function asks for the value.
-    Done,
+    /// What it awaited is done, with this value.
+    Done(Object),
     /// What it awaited raised, or somebody threw an exception in.
     Raised(Object),
 }
@@ -246,29 +246,30 @@ impl Procedure {
     fn advance(&self, mut resumed: Resumed) -> Result<Step> {
         let Some(routine) = self.routine.get() else { return Ok(Step::Returned(none_object())) };
         loop {
-            let iterator = match (routine.step)(self, resumed)? {
+            let awaitable = match (routine.step)(self, resumed)? {
                 Progress::Return(value) => return Ok(Step::Returned(value)),
                 Progress::GiveWay => return Ok(Step::Yielded(none_object())),
                 Progress::Wait(future) => {
                     self.waiter.set(future.clone());
-                    if let Some(native) = Future::from_exact(&future)
-                        && native.is_pending()
-                    {
-                        native.set_blocking(true);
-                        self.awaiting.set(future.clone());
-                        return Ok(Step::Yielded(future));
-                    }
-                    await_iterator(&future)
+                    future
                 }
-                Progress::Await(awaitable) => await_iterator(&awaitable),
+                Progress::Await(awaitable) => awaitable,
             };
-            let stepped = iterator.and_then(|iterator| {
+            if let Some(native) = own(&awaitable)
+                && native.is_pending()
+                && !native.blocking()
+            {
+                native.set_blocking(true);
+                self.awaiting.set(awaitable.clone());
+                return Ok(Step::Yielded(awaitable));
+            }
+            let stepped = await_iterator(&awaitable).and_then(|iterator| {
                 self.awaiting.set(iterator.clone());
                 send(&iterator, none())
             });
             resumed = match stepped {
                 Ok(Step::Yielded(object)) => return Ok(Step::Yielded(object)),
-                Ok(Step::Returned(_)) => Resumed::Done,
+                Ok(Step::Returned(value)) => Resumed::Done(value),
                 Err(raised) => Resumed::Raised(raised.take()),
             };
             self.awaiting.clear();
@@ -281,16 +282,16 @@ impl Procedure {
         let Some(awaiting) = self.awaiting.get_object() else {
             return Handed::Ended(match inbound {
                 Inbound::Exception(exception) => Resumed::Raised(exception),
-                Inbound::Value(_) => Resumed::Done,
+                Inbound::Value(_) => Resumed::Done(none_object()),
             });
         };
-        if let Some(future) = Future::from_exact(&awaiting) {
+        if let Some(future) = own(&awaiting) {
             self.awaiting.clear();
             return Handed::Ended(match inbound {
                 Inbound::Exception(exception) => Resumed::Raised(exception),
                 Inbound::Value(_) if future.is_pending() => not_awaited_with_future(),
                 Inbound::Value(_) => match futures::outcome(future) {
-                    Ok(Outcome::Result) => Resumed::Done,
+                    Ok(Outcome::Result) => Resumed::Done(future.result.get_or_none()),
                     Ok(Outcome::Exception(exception)) => Resumed::Raised(exception),
                     Err(raised) => Resumed::Raised(raised.take()),
                 },
@@ -302,7 +303,7 @@ impl Procedure {
         };
         let resumed = match stepped {
             Ok(Step::Yielded(object)) => return Handed::Yielded(object),
-            Ok(Step::Returned(_)) => Resumed::Done,
+            Ok(Step::Returned(value)) => Resumed::Done(value),
             Err(raised) => Resumed::Raised(raised.take()),
         };
         self.awaiting.clear();

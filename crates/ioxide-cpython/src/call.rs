@@ -293,3 +293,19 @@ pub fn check_signals() -> Result<()> {
     // SAFETY: O1.
     check(unsafe { ffi::PyErr_CheckSignals() })
 }
+
+/// The object whose built-in method a callable is, if that was defined with this very name.
+#[inline]
+pub fn bound_method<'a>(callable: &'a Any, name: &'static CStr) -> Option<&'a Any> {
+    // SAFETY: O2; a built-in function of exactly this class has this struct, whose object lives as long as it does.
+    unsafe {
+        if ffi::PyCFunction_CheckExact(callable.as_ptr()) == 0 {
+            return None;
+        }
+        let function = &*callable.as_ptr().cast::<ffi::PyCFunctionObject>();
+        if (*function.m_ml).ml_name != name.as_ptr() {
+            return None;
+        }
+        Any::from_ptr_or_none(function.m_self)
+    }
+}

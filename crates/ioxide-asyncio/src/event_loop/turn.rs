@@ -12,7 +12,7 @@ use super::timed::{self, Timed};
 use super::watch::{Direction, WAKES_KEY};
 use super::worker_queue::wake_workers;
 use super::{EventLoop, Ready, Watcher};
-use crate::handles::{Handle, TimerHandle};
+use crate::handles::{Handle, TimerHandle, run_set_result};
 use crate::tasks::{self, DoneCallback, Task};
 use crate::transports;
 use ioxide_cpython::call::check_signals;
@@ -249,6 +249,9 @@ impl EventLoop {
             Ready::Wakeup(task, future) => self.run_task(&task, |task| tasks::run_wakeup(task, &future)),
             Ready::Throw(task, exception) => self.run_task(&task, |task| tasks::run_throw(task, exception)),
             Ready::Handle(handle) => {
+                if run_set_result(&handle, self)? {
+                    return Ok(());
+                }
                 self.end_task()?;
                 run_handle(&handle)
             }

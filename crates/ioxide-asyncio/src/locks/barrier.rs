@@ -230,7 +230,7 @@ fn change_step(procedure: &Procedure, resumed: Resumed, change: fn(&BarrierCore)
             waits => return Ok(waits),
         },
         Resumed::Raised(exception) => return Err(Raised::exception(exception)),
-        Resumed::Done => {}
+        Resumed::Done(_) => {}
     }
     change(barrier.core());
     let told = condition.notify_all();

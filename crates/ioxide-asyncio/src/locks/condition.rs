@@ -229,7 +229,7 @@ fn wait_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
         (TAKES_THE_LOCK, _) => condition.return_from_wait(procedure),
         // asyncio's own code has done it all.
         (_, Resumed::Raised(exception)) => Err(Raised::exception(exception)),
-        (_, Resumed::Done) => Ok(Progress::Return(boolean(true))),
+        (_, Resumed::Done(_)) => Ok(Progress::Return(boolean(true))),
         (_, Resumed::Started) => condition.begin_to_wait(procedure),
     }
 }
@@ -249,7 +249,7 @@ fn wait_for_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
 fn enter_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
     match resumed {
         Resumed::Started => condition_of(procedure)?.take_lock(),
-        Resumed::Done => Ok(Progress::Return(none_object())),
+        Resumed::Done(_) => Ok(Progress::Return(none_object())),
         Resumed::Raised(exception) => Err(Raised::exception(exception)),
     }
 }

@@ -115,11 +115,15 @@ impl Deadline {
             return Ok(());
         }
         self.expired.set(true);
-        let target = self.target.take();
-        match (target, self.expire.get()) {
+        match (self.target.get_object(), self.expire.get()) {
             (Some(target), Some(expire)) => expire(&target),
             _ => Ok(()),
         }
+    }
+
+    /// What the deadline expired for, which it was armed with.
+    pub fn target(&self) -> Object {
+        self.target.get_or_none()
     }
 
     /// Nothing happens when the time comes.

@@ -42,6 +42,7 @@ pub use step::{run_step, run_throw, run_wakeup};
 
 use crate::event_loop::{EventLoop, Ready, is_debug};
 use crate::futures::{self, Future};
+use ioxide_cpython::coroutine::await_without_iterator;
 use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, method0, method1};
@@ -122,6 +123,7 @@ pub fn initialize() -> Result<()> {
             .attributes(vec![getter(c"_callbacks", |this: &Task| futures::callbacks(this))])
             .create(&[base, Future::class().get().as_any()])?,
     );
+    await_without_iterator(TASK.get());
     TASK_STEP.set(
         NativeClass::new::<TaskStep>(c"ioxide.TaskStep")
             .doc(c"The next step of a task, as a callback.")

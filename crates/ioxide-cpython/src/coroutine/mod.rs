@@ -6,17 +6,20 @@
 //! | object | `Coroutine`: a Python coroutine object with a Rust body |
 //! | memory | where objects and bodies live |
 //! | waiting | awaiting inside a body |
+//! | own_iterator | futures that Python's `await` steps without an iterator |
 //! | returned | how a value gets back to `await` in Python code |
 //! | inspection | what debuggers and warnings see |
 
 pub mod inspection;
 mod memory;
 mod object;
+mod own_iterator;
 mod returned;
 mod waiting;
 
 pub use memory::Body;
 pub use object::{Coroutine, Owner, coroutine, coroutine_of, traced_coroutine};
+pub use own_iterator::await_without_iterator;
 pub use waiting::{Waiting, YieldOnce, forward_exception, wait_for, yield_once};
 
 use crate::exception::{Builtin, builtin};

@@ -159,7 +159,7 @@ impl Waiting {
     }
 }
 
-/// Whether awaiting the object is what asyncio's own `Future.__await__` does.
+/// Whether awaiting the object is what asyncio's own `Future.__await__` does, by whichever slot.
 #[inline(always)]
 fn is_plain_future(object: &Any) -> bool {
     // SAFETY: O2; the slots belong to the object's class, the class is an imported one.
@@ -169,7 +169,9 @@ fn is_plain_future(object: &Any) -> bool {
         if slots.is_null() || own.is_null() {
             return false;
         }
+        let entry_await: ffi::unaryfunc = super::own_iterator::entry_await;
         match ((*slots).am_await, (*own).am_await) {
+            (Some(found), _) if std::ptr::fn_addr_eq(found, entry_await) => true,
             (Some(found), Some(own)) => std::ptr::fn_addr_eq(found, own),
             _ => false,
         }

@@ -13,10 +13,12 @@ from asyncio import ensure_future as ensure_future
 from asyncio import gather as gather
 from asyncio import iscoroutine as iscoroutine
 from asyncio import isfuture as isfuture
+from asyncio import run_coroutine_threadsafe as run_coroutine_threadsafe
 from asyncio import shield as shield
 from asyncio import sleep as sleep
 from asyncio import wait as wait
 from asyncio import wait_for as wait_for
+from asyncio import wrap_future as wrap_future
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, final
 

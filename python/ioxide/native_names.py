@@ -14,7 +14,7 @@ from __future__ import annotations
 
 NATIVE: dict[str, tuple[str, ...]] = {
     "coroutines": ("iscoroutine",),
-    "futures": ("Future", "isfuture"),
+    "futures": ("Future", "isfuture", "wrap_future"),
     "streams": (
         "StreamReader",
         "StreamReaderProtocol",
@@ -35,6 +35,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
         "eager_task_factory",
         "ensure_future",
         "gather",
+        "run_coroutine_threadsafe",
         "shield",
         "sleep",
         "wait",

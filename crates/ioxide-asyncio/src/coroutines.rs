@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: objects that are no native ones, about which asyncio's own code decides.
 
-use crate::futures::own;
+use crate::futures::chain::is_future;
 use ioxide_cpython::coroutine::is_native_coroutine;
 use ioxide_cpython::functions::function;
 use ioxide_cpython::methods::{Arguments, documented};
@@ -29,5 +29,5 @@ fn iscoroutine(arguments: Arguments<'_>) -> Result<bool> {
 /// `isfuture(obj)`
 fn isfuture(arguments: Arguments<'_>) -> Result<bool> {
     let object = arguments.only("isfuture", "obj")?;
-    Ok(own(object).is_some() || imports().isfuture.call1(object)?.is_true()?)
+    is_future(object)
 }

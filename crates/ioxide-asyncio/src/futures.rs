@@ -11,6 +11,7 @@
 //! F3. A `DoneCallback` in the first callback field has no context beside it; ioxide's loop runs it without one.
 
 mod callbacks;
+pub mod chain;
 
 pub use callbacks::{call_soon, schedule_callbacks};
 

@@ -42,6 +42,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"TimerHandle", handles::TimerHandle::class().get().as_any())?;
     module.add(c"Server", servers::Server::class())?;
     coroutines::add_to(module)?;
+    futures::chain::add_to(module)?;
     files::add_to(module)?;
     locks::add_to(module)?;
     queues::add_to(module)?;

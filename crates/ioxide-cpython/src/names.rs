@@ -39,7 +39,7 @@ names! {
     max_workers, message, __module__, msg, name, pause_writing, peername, pipe, pop, _process_exited, proto,
     protocol, remove_done_callback, remove_signal_handler, result, resume_writing, _run, run,
     run_in_executor, _sendfile_compatible, sendto, server, server_hostname, server_side, set_exception,
-    set_name, set_result, set_wakeup_fd, _set_write_buffer_limits, setblocking, __setitem__, setsockopt,
+    set_name, set_result, set_running_or_notify_cancel, set_wakeup_fd, _set_write_buffer_limits, setblocking, __setitem__, setsockopt,
     shutdown, signal, _signal_handlers, __slots__, sock_connect, socket, sockname, source,
     _source_traceback, source_traceback, ssl_handshake_timeout, ssl_shutdown_timeout, start, _start_reading,
     _start_serving, _start_tls_compatible, _start_watching, _stop_serving, submit, target, task,

@@ -1,90 +1,36 @@
 //! `run_in_executor` and the default executor, which is a real `concurrent.futures.ThreadPoolExecutor`.
 //!
-//! What it leaves to others: the pool of name look-ups (`dns`), what `close` does about both (`dns::discard_executors`).
-//!
-//! Invariants:
-//! X1. A `Chain` binds the executor's future to the loop's: the result goes one way, cancellation the other. Only the
-//!     loop's thread touches the loop's future; the worker's thread sends it there by `call_soon_threadsafe`.
-//! X2. A chain lets go of both futures when the result has arrived: the executor's future keeps its callbacks for good.
+//! What it leaves to others: how the executor's future and the loop's hang together (`futures::chain`), the pool of name
+//! look-ups (`dns`), what `close` does about both (`dns::discard_executors`).
 
 use super::{EventLoop, worker_queue};
+use crate::futures::chain;
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
-use ioxide_cpython::current::running_loop;
 use ioxide_cpython::exception::handling;
-use ioxide_cpython::gc::{Traverse, Visitor};
-use ioxide_cpython::methods::{Arguments, Leading, Signature, given, method, method1};
+use ioxide_cpython::methods::{Arguments, Leading, Signature, given};
 use ioxide_cpython::names::keyword_names;
-use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
+use ioxide_cpython::types::Native;
 use ioxide_cpython::value::{integer, text, tuple};
 use ioxide_cpython::version::{Code, EXECUTOR_SHUTDOWN_TAKES_TIMEOUT};
 use ioxide_cpython::{
-    Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, imports, names, none, none_object,
+    Any, Builtin, Object, Once, Raised, Result, boolean, builtin, imports, names, none, none_object,
 };
 
 /// What this Python's asyncio does about executors.
 struct Rules {
     /// Whether the timeout of `shutdown_default_executor` ends the wait (3.13 and later) or only the join of the helper thread behind it.
     timeout_ends_wait: bool,
-    /// Whether a result that arrives in the loop's own thread is set at once (3.14 and later).
-    sets_state_at_once: bool,
-    convert_exception: Object,
 }
 
 static RULES: Once<Rules> = Once::new();
 
-/// The two futures of one call (X1).
-#[repr(C)]
-struct Chain {
-    head: Any,
-    source: Slot,
-    destination: Slot,
-    event_loop: Slot,
-    /// Whether the source is finished by a worker of the loop's own executor, as the last thing it does for it.
-    ends_work: bool,
-}
-
-static CHAIN: Once<Class> = Once::new();
-static CALL_CHECK_CANCEL: Once<FunctionDefinition> = Once::new();
-static CALL_SET_STATE: Once<FunctionDefinition> = Once::new();
-static SET_STATE: Once<FunctionDefinition> = Once::new();
-
-// SAFETY: repr(C) with the head first; created by `allocate` only.
-unsafe impl Native for Chain {
-    fn class() -> &'static Once<Class> {
-        &CHAIN
-    }
-}
-
-/// Creates the classes and asks asyncio's own loop what it does.
+/// Creates the class of the queue and asks asyncio's own loop what it does.
 pub fn initialize() -> Result<()> {
-    CHAIN.set(NativeClass::core::<Chain>(c"ioxide.FutureChain")?);
     worker_queue::initialize()?;
-    CALL_CHECK_CANCEL
-        .set(FunctionDefinition::new(method1(c"_call_check_cancel", |chain: &Chain, _destination: &Any| {
-            chain.pass_cancellation()
-        })));
-    CALL_SET_STATE
-        .set(FunctionDefinition::new(method1(c"_call_set_state", |chain: &Chain, _source: &Any| {
-            chain.send_state()
-        })));
-    SET_STATE.set(FunctionDefinition::new(method(
-        c"_set_state",
-        |chain: &Chain, arguments: Arguments<'_>| match arguments.positional() {
-            [destination, source] => chain.set_state(destination, source),
-            _ => Err(Raised::type_error("_set_state expected 2 arguments")),
-        },
-    )));
     let base = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
-    let futures = import(c"asyncio.futures")?;
-    let set_state = Code::of_method(&futures, "_chain_future")?.nested_named("_call_set_state")?;
     RULES.set(Rules {
         timeout_ends_wait: Code::of_method(&base, "shutdown_default_executor")?.uses("timeouts")?,
-        sets_state_at_once: match set_state {
-            Some(set_state) => set_state.uses("_get_running_loop")?,
-            None => false,
-        },
-        convert_exception: futures.get_attribute_str(c"_convert_future_exc")?,
     });
     Ok(())
 }
@@ -145,27 +91,12 @@ impl EventLoop {
 
     /// `asyncio.wrap_future(source, loop=self)`
     fn wrap_future(&self, source: Object, ends_work: bool) -> Result<Object> {
-        if imports().isfuture.call1(&source)?.is_true()? {
+        if chain::is_future(&source)? {
             return Ok(source);
         }
-        if !source.is_instance(&imports().ConcurrentFuture)? {
-            let shown = source.repr()?.to_text()?;
-            return Err(Raised::new(
-                builtin(Builtin::AssertionError),
-                &format!("concurrent.futures.Future is expected, got {}", shown.as_str()),
-            ));
-        }
+        chain::check_concurrent(&source)?;
         let destination = self.call_method0(&names().create_future)?;
-        let chain = allocate(Chain {
-            head: head(),
-            source: Slot::filled(source.clone()),
-            destination: Slot::filled(destination.clone()),
-            event_loop: Slot::filled(destination.call_method0(&names().get_loop)?),
-            ends_work,
-        })?;
-        let check_cancel = CALL_CHECK_CANCEL.get().bind(&chain)?;
-        destination.call_method1(&names().add_done_callback, &check_cancel)?;
-        source.call_method1(&names().add_done_callback, &*CALL_SET_STATE.get().bind(&chain)?)?;
+        chain::chain(&source, &destination, ends_work)?;
         Ok(destination)
     }
 
@@ -243,103 +174,6 @@ fn has_worker_queue(executor: &Any) -> Result<bool> {
     Ok(queue.is_some_and(|queue| worker_queue::WorkerQueue::from_exact(&queue).is_some()))
 }
 
-impl Chain {
-    /// The loop's future is done: if it was cancelled, so is the executor's.
-    fn pass_cancellation(&self) -> Result<()> {
-        let (Some(source), Some(destination)) = (self.source.get_object(), self.destination.get_object())
-        else {
-            return Ok(());
-        };
-        if destination.call_method0(&names().cancelled)?.is_true()? {
-            source.call_method0(&names().cancel)?;
-        }
-        Ok(())
-    }
-
-    /// The executor's future is done, in whichever thread: its state goes to the loop's thread (X1).
-    fn send_state(&self) -> Result<()> {
-        let (Some(source), Some(destination), Some(event_loop)) =
-            (self.source.get_object(), self.destination.get_object(), self.event_loop.get_object())
-        else {
-            return Ok(());
-        };
-        let closed = event_loop.call_method0(&names().is_closed)?.is_true()?;
-        if closed && destination.call_method0(&names().cancelled)?.is_true()? {
-            return Ok(());
-        }
-        if RULES.get().sets_state_at_once && running_loop()?.is_some_and(|running| running.is(&event_loop)) {
-            return self.set_state(&destination, &source);
-        }
-        if closed {
-            return Ok(());
-        }
-        let set_state = SET_STATE.get().bind(&self.head)?;
-        let arguments = [&*set_state, &*destination, &*source];
-        let send = || event_loop.call_method(&names().call_soon_threadsafe, &arguments).map(drop);
-        if self.ends_work { worker_queue::at_end_of_work(send) } else { send() }
-    }
-
-    /// Copies the state of the executor's future to the loop's (X2).
-    fn set_state(&self, destination: &Any, source: &Any) -> Result<()> {
-        let held = (self.source.take(), self.destination.take());
-        let outcome = copy_state(destination, source);
-        drop_keeping(held, outcome)
-    }
-}
-
-/// Drops references, which may run Python, without losing a pending exception.
-fn drop_keeping<T>(references: T, outcome: Result<()>) -> Result<()> {
-    match outcome.map_err(Raised::take) {
-        Ok(()) => {
-            drop(references);
-            Ok(())
-        }
-        Err(exception) => {
-            drop(references);
-            Err(Raised::exception(exception))
-        }
-    }
-}
-
-fn copy_state(destination: &Any, source: &Any) -> Result<()> {
-    if destination.call_method0(&names().cancelled)?.is_true()? {
-        return Ok(());
-    }
-    if destination.call_method0(&names().done)?.is_true()? {
-        return Err(Raised::empty(builtin(Builtin::AssertionError)));
-    }
-    let (cancelled, result, exception) = state_of(source)?;
-    if cancelled {
-        return destination.call_method0(&names().cancel).map(drop);
-    }
-    match exception {
-        Some(exception) => {
-            let exception = RULES.get().convert_exception.call1(&exception)?;
-            destination.call_method1(&names().set_exception, &exception).map(drop)
-        }
-        None => destination.call_method1(&names().set_result, &result).map(drop),
-    }
-}
-
-/// How a future of `concurrent.futures` ended: cancelled, its result, its exception.
-fn state_of(source: &Any) -> Result<(bool, Object, Option<Object>)> {
-    if let Some(snapshot) = source.get_attribute_optional(&names()._get_snapshot)? {
-        let snapshot = snapshot.call0()?;
-        if let [_done, cancelled, result, exception] = snapshot.tuple_items() {
-            let exception = given(Some(exception)).map(Any::to_object);
-            return Ok((cancelled.is_true()?, result.to_object(), exception));
-        }
-    }
-    if source.call_method0(&names().cancelled)?.is_true()? {
-        return Ok((true, none_object(), None));
-    }
-    let exception = source.call_method0(&names().exception)?;
-    if !exception.is_none() {
-        return Ok((false, none_object(), Some(exception)));
-    }
-    Ok((false, source.call_method0(&names().result)?, None))
-}
-
 /// `threading.Thread(target=loop._do_shutdown, args=(future,))`, started.
 fn start_shutdown_thread(event_loop: &Any, future: &Any) -> Result<Object> {
     let class = import(c"threading")?.get_attribute_str(c"Thread")?;
@@ -410,18 +244,4 @@ fn abandon_workers(event_loop: &Any, timeout: &Any) -> Result<Object> {
 fn shut_down(executor: &Any, wait: bool) -> Result<()> {
     let keywords = tuple(&[&names().wait])?;
     executor.call_method_keywords(&names().shutdown, &[&boolean(wait)], &keywords).map(drop)
-}
-
-impl Traverse for Chain {
-    fn traverse(&self, visitor: &mut Visitor) {
-        visitor.slot(&self.source);
-        visitor.slot(&self.destination);
-        visitor.slot(&self.event_loop);
-    }
-
-    fn clear(&self) {
-        self.source.clear();
-        self.destination.clear();
-        self.event_loop.clear();
-    }
 }

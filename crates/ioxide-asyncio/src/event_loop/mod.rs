@@ -66,6 +66,7 @@ mod worker_queue;
 pub use sender::Sender;
 pub use timed::on_timer_cancelled;
 pub use watch::{Direction, Watcher};
+pub use worker_queue::at_end_of_work;
 
 use self::overrides::Overrides;
 use self::processes::Starts;

@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what they do (the files of their names).
 
-use super::{as_completed, eager, gather, shield, sleep, spawn, wait, wait_for};
+use super::{as_completed, eager, gather, shield, sleep, spawn, threadsafe, wait, wait_for};
 use ioxide_cpython::Result;
 use ioxide_cpython::functions::{coroutine_function, function};
 use ioxide_cpython::methods::documented;
@@ -34,6 +34,11 @@ fn add_what_makes_tasks(module: &Module<'_>) -> Result<()> {
     module.add_function(documented(
         function(c"ensure_future", spawn::ensure_future),
         c"ensure_future(coro_or_future, *, loop=None)\n--\n\nThe future itself, or a task that runs the coroutine or awaitable.",
+    ))?;
+    module.add_function(documented(
+        function(c"run_coroutine_threadsafe", threadsafe::run_coroutine_threadsafe),
+        c"run_coroutine_threadsafe(coro, loop)\n--\n\nRun the coroutine on a loop of another thread.\n\nReturns a \
+        concurrent.futures.Future, whose result() waits; cancelling it cancels the task.",
     ))?;
     module.add_function(documented(
         function(c"eager_task_factory", eager::eager_task_factory),

@@ -7,6 +7,7 @@
 //! | functions | the table of asyncio's functions of this module |
 //! | sleep, gather, wait, wait_for, shield, spawn | asyncio's functions of these names; `spawn` is create_task and ensure_future |
 //! | wait_for_task | `wait_for` of 3.11 |
+//! | threadsafe | `run_coroutine_threadsafe` |
 //! | as_completed, wait_for_one | what `as_completed` returns, and the coroutines that it gives out |
 //! | eager | `eager_task_factory` and its maker |
 //! | originals | asyncio's own functions, for whatever the native ones do not do |
@@ -27,6 +28,7 @@ mod shield;
 mod sleep;
 mod spawn;
 mod step;
+mod threadsafe;
 mod wait;
 mod wait_for;
 mod wait_for_one;
@@ -154,6 +156,7 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     shield::initialize()?;
     eager::initialize()?;
     as_completed::initialize()?;
+    threadsafe::initialize()?;
     module.add(c"Task", Task::class().get().as_any())?;
     functions::add_to(module)
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
+import string
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +56,53 @@ def test_what_is_written_by_a_callback_of_the_protocol_arrives(run: Run) -> None
         await finish(protocol, peer)
 
     run(main())
+
+
+def test_an_answer_that_does_not_fit_pauses_the_protocol_in_the_context_of_the_reader(run: Run) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="outside")
+    paused_in = []
+
+    def answer(protocol: Recorder) -> None:
+        protocol.transport.write(b"a" * 2000)
+
+    async def main() -> None:
+        variable.set("of the connection")
+        protocol = Recorder(data_received=answer, pause_writing=lambda _protocol: paused_in.append(variable.get()))
+        transport, peer = await connect(protocol, buffer=4096)
+        transport.set_write_buffer_limits(high=0)
+        asked = 0
+        while not paused_in and asked < 1000:
+            await asyncio.get_running_loop().sock_sendall(peer, b"?")
+            asked += 1
+            await protocol.until(lambda: len(protocol.received) == asked)
+            await asyncio.sleep(0)
+        assert paused_in == ["of the connection"]
+        expected = 2000 * asked
+        assert await receive(peer, expected) == b"a" * expected
+        await protocol.until_called("resume_writing")
+        await finish(protocol, peer)
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1, 200 * 1024])
+def test_the_answers_of_one_turn_all_arrive_whatever_their_size(run: Run, size: int) -> None:
+    """Short answers leave together at the end of the turn, long ones at once, and many short ones in between."""
+
+    def answer(protocol: Recorder) -> None:
+        protocol.transport.write(protocol.received * size)
+
+    async def main() -> list[bytes]:
+        protocols = [Recorder(data_received=answer) for _ in range(20)]
+        peers = [(await connect(protocol))[1] for protocol in protocols]
+        for peer, letter in zip(peers, string.ascii_lowercase, strict=False):
+            peer.send(letter.encode())
+        answers = await asyncio.gather(*(receive(peer, size) for peer in peers))
+        for protocol, peer in zip(protocols, peers, strict=True):
+            await finish(protocol, peer)
+        return list(answers)
+
+    assert run(main()) == [letter.encode() * size for letter in string.ascii_lowercase[:20]]
 
 
 def test_data_written_by_another_thread_or_before_the_loop_runs_is_sent_at_once(

@@ -13,6 +13,7 @@
 //! | context, current | contextvars, the running loop and the current task |
 //! | names, imports, once | interned names, imported objects, set once |
 //! | detach | the GIL given back and taken |
+//! | socket | the descriptor inside a socket |
 //! | ssl | the TLS connection inside the objects of `_ssl` |
 //! | task_registry | behind `all_tasks` |
 //! | version | what differs between Python versions |
@@ -37,6 +38,7 @@ pub mod names;
 pub mod object;
 pub mod once;
 pub mod outcome;
+pub mod socket;
 pub mod ssl;
 pub mod task_registry;
 pub mod types;

@@ -72,6 +72,7 @@ fn initialize() -> Result<()> {
     crate::version::initialize_rules()?;
     crate::functions::initialize()?;
     crate::current::initialize()?;
+    crate::socket::initialize()?;
     crate::task_registry::initialize()?;
     crate::coroutine::initialize()
 }

@@ -150,6 +150,8 @@ pub struct LoopCore {
     turn: Cell<u64>,
     /// Transports with bytes to send before the next wait.
     unflushed: RefCell<VecDeque<Object>>,
+    /// How many bytes these had to send when they came here.
+    unflushed_bytes: Cell<usize>,
     task_factory: Slot,
     late_wakes: LateWakes,
     signal_sockets: SignalSockets,
@@ -292,6 +294,7 @@ impl EventLoop {
             datagram_batch: RefCell::new(DatagramBatch::default()),
             turn: Cell::new(0),
             unflushed: RefCell::new(VecDeque::new()),
+            unflushed_bytes: Cell::new(0),
             task_factory: Slot::empty(),
             late_wakes: LateWakes::default(),
             signal_sockets: SignalSockets::none(),
@@ -362,9 +365,11 @@ impl EventLoop {
         core.plain.set(fast && core.overrides.get().none());
     }
 
-    /// The transport has bytes to send before the next wait.
-    pub fn flush_later(&self, transport: Object) {
-        self.core().unflushed.borrow_mut().push_back(transport);
+    /// The transport has so many bytes to send before the next wait.
+    pub fn flush_later(&self, transport: Object, bytes: usize) {
+        let core = self.core();
+        core.unflushed.borrow_mut().push_back(transport);
+        core.unflushed_bytes.set(core.unflushed_bytes.get() + bytes);
     }
 
     /// The loop's scratch buffer for reading; whoever borrows it gives it back before Python runs (E1).

@@ -34,6 +34,9 @@ const SWARM_INTERVAL: Duration = Duration::from_millis(1);
 /// See U1. Looking costs a system call, about as much as a callback; a message can wait this long.
 const WAIT_AT_LEAST_EVERY: Duration = Duration::from_micros(50);
 
+/// So many bytes to be sent do not wait for the end of the turn: they would leave the processor's nearest caches.
+const FLUSH_AT: usize = 128 * 1024;
+
 impl EventLoop {
     /// Fails: KeyboardInterrupt and SystemExit out of a callback, and kernel errors of the wait.
     pub fn run_once(&self) -> Result<()> {
@@ -223,7 +226,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs what is ready now and nothing that becomes so meanwhile.
+    /// Runs what is ready now and nothing that becomes so meanwhile. Much to send leaves in between.
     fn run_ready(&self) -> Result<()> {
         let core = self.core();
         let count = core.ready.borrow().len();
@@ -236,6 +239,9 @@ impl EventLoop {
                 self.run_in_debug_mode(item)?;
             } else {
                 self.run_item(item)?;
+            }
+            if core.unflushed_bytes.get() >= FLUSH_AT {
+                self.flush_transports()?;
             }
         }
         core.ready.borrow_mut().end_turn(count);
@@ -325,6 +331,7 @@ impl EventLoop {
     /// pause may write to another transport, so it ends only when there is nothing left.
     pub(super) fn flush_transports(&self) -> Result<()> {
         let core = self.core();
+        core.unflushed_bytes.set(0);
         loop {
             let transport = core.unflushed.borrow_mut().pop_front();
             let Some(transport) = transport else { return Ok(()) };

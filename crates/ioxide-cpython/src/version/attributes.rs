@@ -13,13 +13,15 @@ const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
 /// The word of the dictionary, counted in words from the object.
 const DICT_WORD: isize = -3;
 
-/// Whether the instance has attributes of its own. True also where its class keeps them in another way than Python classes do.
+/// Whether the instance has attributes of its own. True also where its class keeps them in another way than Python classes
+/// do, false where instances cannot have any.
 #[inline]
 pub fn has_instance_attributes(object: &Any) -> bool {
     // SAFETY: O2; V2 for a class with the flag.
     unsafe {
-        if (*object.type_ptr()).tp_flags & MANAGED_DICT == 0 {
-            return true;
+        let class = object.type_ptr();
+        if (*class).tp_flags & MANAGED_DICT == 0 {
+            return (*class).tp_dictoffset != 0;
         }
         let dict = object.as_ptr().cast::<*mut ffi::PyObject>().offset(DICT_WORD).read();
         has_values(object, dict)

@@ -99,7 +99,7 @@ impl DatagramTransport {
         let Some(socket) = self.core().socket.get_object() else { return Ok(()) };
         let shown = self.repr()?.to_text()?;
         warn_resource(&format!("unclosed transport {}", shown.as_str()), self)?;
-        self.core().socket.clear();
+        drop(self.core().socket.take());
         socket.call_method0(&names().close).map(drop)
     }
 }

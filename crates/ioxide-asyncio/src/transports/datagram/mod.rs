@@ -30,6 +30,7 @@ use crate::event_loop::{Direction, EventLoop};
 use ioxide_cpython::context::with_context;
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, Signature, given};
+use ioxide_cpython::socket::SocketSlot;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, allocate, head};
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Once, Result, Slot, imports, names, none};
@@ -75,7 +76,7 @@ struct DatagramCore {
     head: Any,
     event_loop: Slot,
     /// Empty once the socket is closed.
-    socket: Slot,
+    socket: SocketSlot,
     protocol: Slot,
     /// The remote address that `create_datagram_endpoint` was given; None or empty as a rule.
     address: Slot,
@@ -180,12 +181,11 @@ impl DatagramTransport {
         let extra = self.set_socket_extra(socket, extra)?;
         let peer = extra.get_item(&names().peername)?;
         core.is_connected.set(peer.is_true()?);
-        let fd = socket.call_method0(&names().fileno)?.to_i32()?;
+        let fd = core.socket.fill(socket)?;
         core.fd.set(fd);
         // A descriptor that is no socket has no family: the socket module says so when it is used.
         core.family.set(SocketRef::new(fd).domain().unwrap_or(libc::AF_UNSPEC));
         core.protocol.set(protocol.to_object());
-        core.socket.set(socket.to_object());
         if let Some(transports) = event_loop.get_attribute_optional(&names()._transports)? {
             transports.call_method(&names().__setitem__, &[&*integer(i64::from(fd))?, self])?;
         }
@@ -195,10 +195,7 @@ impl DatagramTransport {
     /// The descriptor to send to and receive from (D2); -1, which the kernel refuses, for a closed socket.
     #[inline]
     fn socket(&self) -> Result<SocketRef> {
-        match self.core().socket.get_object() {
-            Some(socket) => Ok(SocketRef::new(socket.call_method0(&names().fileno)?.to_i32()?)),
-            None => Ok(SocketRef::new(-1)),
-        }
+        Ok(SocketRef::new(self.core().socket.descriptor()?))
     }
 
     /// The descriptor is ready, or datagrams wait. Fails: KeyboardInterrupt, SystemExit.
@@ -232,7 +229,7 @@ impl DatagramCore {
         DatagramCore {
             head: head(),
             event_loop: Slot::empty(),
-            socket: Slot::empty(),
+            socket: SocketSlot::empty(),
             protocol: Slot::empty(),
             address: Slot::empty(),
             reader_context: Slot::empty(),
@@ -264,15 +261,8 @@ impl DatagramCore {
         self.phase.get() == Phase::Lost
     }
 
-    fn slots(&self) -> [&Slot; 6] {
-        [
-            &self.event_loop,
-            &self.socket,
-            &self.protocol,
-            &self.address,
-            &self.reader_context,
-            &self.writer_context,
-        ]
+    fn slots(&self) -> [&Slot; 5] {
+        [&self.event_loop, &self.protocol, &self.address, &self.reader_context, &self.writer_context]
     }
 }
 
@@ -283,6 +273,7 @@ impl Traverse for DatagramCore {
         for slot in self.slots() {
             visitor.slot(slot);
         }
+        self.socket.traverse(visitor);
         if let Ok(unsent) = self.unsent.try_borrow() {
             unsent.iter().for_each(|unsent| visitor.object(&unsent.address));
         }
@@ -293,6 +284,7 @@ impl Traverse for DatagramCore {
         for slot in self.slots() {
             slot.clear();
         }
+        self.socket.clear();
         drop(self.unsent.take());
     }
 }

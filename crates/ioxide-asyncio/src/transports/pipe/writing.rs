@@ -310,7 +310,7 @@ impl WritePipeTransport {
         };
         core.writer_context.set(self.callback_context()?);
         core.writing.set(Writing::Queued);
-        event_loop.flush_later(self.to_object());
+        event_loop.flush_later(self.to_object(), self.pending_bytes());
         Ok(())
     }
 

@@ -148,7 +148,7 @@ impl SocketTransport {
         let shown = self.repr()?.to_text()?;
         warn_resource(&format!("unclosed transport {}", shown.as_str()), self)?;
         socket.call_method0(&names().close)?;
-        core.socket.clear();
+        drop(core.socket.take());
         // Older servers count their transports and are told by connection_lost alone.
         let server = core.server.take().filter(|_| SERVERS_KNOW_CLIENTS);
         self.detach_from(server.as_ref())

@@ -31,8 +31,9 @@ use crate::event_loop::Direction;
 use ioxide_cpython::buffer::OwnedBytes;
 use ioxide_cpython::context::with_context;
 use ioxide_cpython::gc::{Traverse, Visitor};
+use ioxide_cpython::socket::SocketSlot;
 use ioxide_cpython::types::{Class, Native, NativeClass, OwnMethods, ShellClass, head};
-use ioxide_cpython::{Any, Object, Once, Result, Slot, names};
+use ioxide_cpython::{Any, Object, Once, Result, Slot};
 use ioxide_io::{SocketRef, WriteQueue};
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -97,7 +98,7 @@ struct StreamCore {
     head: Any,
     event_loop: Slot,
     /// Empty once the socket is closed.
-    socket: Slot,
+    socket: SocketSlot,
     protocol: Slot,
     server: Slot,
     /// The context that the creator gave for all callbacks; empty as a rule.
@@ -185,10 +186,7 @@ impl SocketTransport {
     /// The descriptor to send to and receive from (T2); -1, which the kernel refuses, for a closed socket.
     #[inline]
     fn socket(&self) -> Result<SocketRef> {
-        match self.core().socket.get_object() {
-            Some(socket) => Ok(SocketRef::new(socket.call_method0(&names().fileno)?.to_i32()?)),
-            None => Ok(SocketRef::new(-1)),
-        }
+        Ok(SocketRef::new(self.core().socket.descriptor()?))
     }
 
     /// The descriptor is ready. Fails: KeyboardInterrupt, SystemExit.
@@ -220,7 +218,7 @@ impl StreamCore {
         StreamCore {
             head: head(),
             event_loop: Slot::empty(),
-            socket: Slot::empty(),
+            socket: SocketSlot::empty(),
             protocol: Slot::empty(),
             server: Slot::empty(),
             given_context: Slot::empty(),
@@ -249,10 +247,9 @@ impl StreamCore {
         matches!(self.phase.get(), Phase::Lost(_))
     }
 
-    fn slots(&self) -> [&Slot; 8] {
+    fn slots(&self) -> [&Slot; 7] {
         [
             &self.event_loop,
-            &self.socket,
             &self.protocol,
             &self.server,
             &self.given_context,
@@ -269,6 +266,7 @@ impl Traverse for StreamCore {
         for slot in self.slots() {
             visitor.slot(slot);
         }
+        self.socket.traverse(visitor);
         self.flow.traverse(visitor);
     }
 
@@ -276,5 +274,6 @@ impl Traverse for StreamCore {
         for slot in self.slots() {
             slot.clear();
         }
+        self.socket.clear();
     }
 }

@@ -59,8 +59,7 @@ impl SocketTransport {
         core.event_loop.set(event_loop.to_object());
         drop(core.given_context.replace(parts.context.map(Any::to_object)));
         self.set_socket_extra(parts.socket, parts.extra)?;
-        let fd = parts.socket.call_method0(&names().fileno)?.to_i32()?;
-        core.socket.set(parts.socket.to_object());
+        let fd = core.socket.fill(parts.socket)?;
         core.fd.set(fd);
         self.set_protocol(parts.protocol)?;
         if let Some(server) = parts.server {

@@ -17,8 +17,11 @@ use ioxide_cpython::context::with_context;
 use ioxide_cpython::exception::{raise_os_error, type_name};
 use ioxide_cpython::value::{text, tuple};
 use ioxide_cpython::version::Code;
-use ioxide_cpython::{Any, Object, Once, Raised, Result, imports, names, none, none_object};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, imports, names, none, none_object};
 use ioxide_io::Progress;
+
+/// An answer of so many bytes can wait for the end of the turn.
+const SENT_TOGETHER: usize = 16 * 1024;
 
 const WRITE_ERROR: &str = "Fatal write error on socket transport";
 
@@ -151,7 +154,10 @@ impl SocketTransport {
             return self.send_pending();
         }
         match core.writing.get() {
-            Writing::Idle => self.queue_flush(),
+            Writing::Idle => {
+                core.writer_context.set(self.callback_context()?);
+                self.queue_flush()
+            }
             // W1
             Writing::Held | Writing::Queued | Writing::Watching => Ok(()),
         }
@@ -161,10 +167,8 @@ impl SocketTransport {
         let Some(event_loop) = self.event_loop().filter(|event_loop| event_loop.in_own_thread()) else {
             return self.send_pending();
         };
-        let core = self.core();
-        core.writer_context.set(self.callback_context()?);
-        core.writing.set(Writing::Queued);
-        event_loop.flush_later(self.to_object());
+        self.core().writing.set(Writing::Queued);
+        event_loop.flush_later(self.to_object(), self.pending_bytes());
         Ok(())
     }
 
@@ -199,11 +203,14 @@ impl SocketTransport {
                 return Ok(());
             }
             Ok(Progress::Partial) => {
-                self.watch_writable().and_then(|()| match core.writer_context.get_object() {
-                    // The protocol is called in the context of the write, as by asyncio's `write`.
-                    Some(writer_context) => with_context(&writer_context, || self.maybe_pause_protocol()),
-                    None => self.maybe_pause_protocol(),
-                })
+                // The protocol is called in the context of the write, as by asyncio's `write`.
+                let writer_context =
+                    [&core.writer_context, &core.reader_context].into_iter().find_map(Slot::get_object);
+                let watch = || self.watch_writable().and_then(|()| self.maybe_pause_protocol());
+                match writer_context {
+                    Some(writer_context) => with_context(&writer_context, watch),
+                    None => watch(),
+                }
             }
             Err(raised) => self.on_write_error(raised),
         };
@@ -213,13 +220,23 @@ impl SocketTransport {
         }
     }
 
-    /// After a call of the protocol that was made with the state `Held`.
+    /// After a call of the protocol that was made with the state `Held`. A short answer leaves at the end of the turn,
+    /// one right after another: a peer that sleeps is woken once for many of them.
     pub(super) fn end_hold(&self) -> Result<()> {
         let core = self.core();
-        if core.writing.get() == Writing::Held {
-            core.writing.set(Writing::Idle);
+        if core.writing.get() != Writing::Held {
+            return Ok(());
         }
-        self.send_pending()
+        core.writing.set(Writing::Idle);
+        match self.pending_bytes() {
+            0 => Ok(()),
+            1..=SENT_TOGETHER => {
+                // The reader's context is the one of this write.
+                core.writer_context.clear();
+                self.queue_flush()
+            }
+            _ => self.send_pending(),
+        }
     }
 
     /// The queue is drained: the loop, if it still holds the transport for a flush, will find nothing to do.

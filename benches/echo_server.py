@@ -199,8 +199,8 @@ DATAGRAM_KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
 
 
 async def main(kind: str, address: list[str]) -> None:
-    await (DATAGRAM_KINDS if address[0] == "udp" else KINDS)[kind](listen(address))
-    await (KINDS | STREAM_KINDS)[kind](listen(address))
+    kinds = DATAGRAM_KINDS if address[0] == "udp" else KINDS | STREAM_KINDS
+    await kinds[kind](listen(address))
 
 
 if __name__ == "__main__":

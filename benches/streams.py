@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
     parser.add_argument("--check", action="store_true", help="fail if ioxide misses a goal")
     options = parser.parse_args()
-    options.connections, options.size, options.unix, options.requests = 100, EXACTLY, False, None
+    options.connections, options.size, options.family, options.requests = 100, EXACTLY, "tcp", None
     names = loops.choose(options.loops)
     kinds = [kind for kind in STREAM_KINDS if any(kind.endswith(part.strip()) for part in options.kinds.split(","))]
     os.sched_setaffinity(0, {machine.CLIENT_CORE})

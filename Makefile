@@ -19,7 +19,7 @@ sources := $(shell find crates python -type f \( -name '*.rs' -o -name '*.c' -o 
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python conformance bench guard guard-update layers lint typing build clean
+.PHONY: help demo test test-rust test-python conformance bench bench-full bench-page guard guard-update layers lint typing build clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +42,19 @@ conformance: $(venv)/.installed-test ## the interpreter's own test_asyncio, on i
 	$(python) tests/cpython/run.py --loop ioxide $(CONFORMANCE_ARGUMENTS)
 	$(python) tests/cpython/run.py --loop ioxide --mode names $(CONFORMANCE_ARGUMENTS)
 
-bench: $(venv)/.installed-bench ## speed beside asyncio and uvloop; see benches/
-	$(python) benches/tasks.py $(BENCH_ARGUMENTS)
-	$(python) benches/echo.py $(BENCH_ARGUMENTS)
+# Results, tables and plots of a run; with ONLY=streams,http tables of these only.
+bench_results := target/benchmarks/$(version)
+bench_command = @mkdir -p $(bench_results) && $(python) benches/bench.py $(if $(ONLY),--only $(ONLY),\
+	--json $(bench_results)/$@.json --page $(bench_results)/$@) $(BENCH_ARGUMENTS)
+
+bench: $(venv)/.installed-bench ## speed beside other loops, some minutes; ONLY=streams for one claim; see benches/
+	$(bench_command) --short
+
+bench-full: $(venv)/.installed-bench ## every workload, an hour; goes on where it was interrupted
+	$(bench_command)
+
+bench-page: $(venv)/.made ## docs/benchmarks.md and README's figures from the last bench, or RESULTS=file
+	$(python) benches/pages.py $(or $(RESULTS),$(bench_results)/bench.json)
 
 guard: $(venv)/.installed ## instructions per operation against benches/instructions.json
 	$(python) benches/instructions.py

@@ -1,4 +1,4 @@
-"""The echo servers that echo.py, udp.py and memory.py measure: one loop, one way of writing the server, one process.
+"""The echo servers that echo.py, tls.py and memory.py measure: one loop, one way of writing the server, one process.
 
 usage: echo_server.py LOOP KIND (tcp | udp | unix PATH)       prints "listening PORT" and serves until it is killed
 
@@ -184,7 +184,7 @@ KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "streams": serve_streams(echo_streams),
     "sock_recv/sock_sendall": serve_sock,
 }
-# What streams.py measures besides.
+# The ways to read from a stream.
 STREAM_KINDS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "streams read": serve_streams(echo_streams),
     "streams readline": serve_streams(echo_lines),
@@ -204,5 +204,4 @@ async def main(kind: str, address: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with_names = sys.argv[2] in STREAM_KINDS
-    loops.run(sys.argv[1], lambda: main(sys.argv[2], sys.argv[3:]), with_names=with_names)
+    loops.run(sys.argv[1], lambda: main(sys.argv[2], sys.argv[3:]))

@@ -316,7 +316,7 @@ def main() -> None:
     way = WAYS[options.way][0]()
     rows = Rows(way, options.folder, options.in_memory)
     for line in sys.stdin:
-        figures = loops.run(way.loop, partial(answer, rows, line.strip(), options.operations), with_names=True)
+        figures = loops.run(way.loop, partial(answer, rows, line.strip(), options.operations))
         print(json.dumps(figures), flush=True)
 
 

@@ -32,7 +32,6 @@ from pathlib import Path
 
 import callgrind
 import loops
-import primitives
 import report
 import task_rows
 
@@ -92,18 +91,18 @@ async def nothing(operations: int) -> None:
     return None
 
 
-def primitive(name: str) -> Callable[[int], Awaitable[None]]:
-    return functools.partial(primitives.ROWS[name].run, batch=BATCH)
+def row(name: str, batch: int = BATCH) -> Callable[[int], Awaitable[None]]:
+    return functools.partial(task_rows.ROWS[name].run, batch=batch)
 
 
 # What one operation is, the functions say.
 ROWS: dict[str, Callable[[int], Awaitable[None]]] = {
     **{
-        name: primitive(name)
+        name: row(name)
         for name in ("sleep(0)", "spawn+gather", "contended lock", "event fan-out", "bounded queue", "task group", "wait_for")
     },
-    "call_soon chain": task_rows.call_soon_chain,
-    "call_later+cancel": task_rows.call_later_and_cancel,
+    "call_soon chain": row("call_soon chain"),
+    "call_later+cancel": row("call_later+cancel", 1000),
     "echo by protocol": echo_by_protocol,
     "echo by streams": echo_by_streams,
 }
@@ -148,7 +147,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.row:
         work = ROWS.get(options.row, nothing)
-        loops.run(loops.SUBJECT, lambda: work(OPERATIONS), with_names=True)
+        loops.run(loops.SUBJECT, lambda: work(OPERATIONS))
         return 0
     if shutil.which("valgrind") is None:
         print("valgrind is missing: install it by that name", file=sys.stderr)

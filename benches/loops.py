@@ -1,10 +1,10 @@
-"""The event loops that the benchmarks compare, and how one of each is made.
+"""What the benchmarks compare: event loops, and ioxide in its two shapes, each a contender with a name.
 
-Adding a loop is one entry in FACTORIES. What is measured belongs to the scripts beside this file.
+Adding a loop is one entry in CONTENDERS. What is measured belongs to the files beside this one.
 
 Invariants:
- 1. Nothing is imported until a loop is asked for, so that a process only ever holds the loop it measures.
- 2. A loop that cannot be imported is named with its reason, never left out in silence.
+ 1. Nothing is imported until a contender is asked for, so that a process only ever holds the one it measures.
+ 2. A contender that cannot be imported is named with its reason, never left out in silence.
 """
 
 from __future__ import annotations
@@ -16,44 +16,74 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
 
-# name -> (module, callable in it that makes a loop)
-FACTORIES: dict[str, tuple[str, str]] = {
-    "asyncio": ("asyncio", "new_event_loop"),
-    "uvloop": ("uvloop", "new_event_loop"),
-    "rloop": ("rloop", "new_event_loop"),
-    "zuvloop": ("zuvloop", "new_event_loop"),
-    "ioxide": ("ioxide", "new_event_loop"),
-}
-BASELINE = "uvloop"
+
+@dataclass(frozen=True)
+class Contender:
+    module: str
+    attribute: str = "new_event_loop"
+    # As `ioxide run` does it: native names stand in asyncio's place while the loop runs. Else it is the loop alone.
+    native_names: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    # The package whose version counts, where it is not the module's.
+    package: str = ""
+
+
 SUBJECT = "ioxide"
+LOOP_ALONE = "ioxide loop"
+POLLING = "ioxide loop polling"
+BASELINE = "uvloop"
+FASTNET = "uvloop+aiofastnet"
+
+CONTENDERS: dict[str, Contender] = {
+    "asyncio": Contender("asyncio"),
+    "uvloop": Contender("uvloop"),
+    "rloop": Contender("rloop"),
+    "rsloop": Contender("rsloop"),
+    "zuvloop": Contender("zuvloop"),
+    # A patched uvloop whose transports and TLS are aiofastnet's.
+    FASTNET: Contender("aiofastnet", "loop_factory", package="aiofastnet"),
+    # It looks at the kernel in every turn, as asyncio and uvloop do.
+    POLLING: Contender("ioxide", environment={"IOXIDE_POLL_EVERY_TURN": "1"}),
+    LOOP_ALONE: Contender("ioxide"),
+    SUBJECT: Contender("ioxide", native_names=True),
+}
+# Those that every workload compares; the others belong to workloads that ask for them.
+COMMON = ["asyncio", "uvloop", "rloop", "rsloop", "zuvloop", LOOP_ALONE, SUBJECT]
 
 
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
-    module_name, attribute = FACTORIES[name]
-    factory: Callable[[], asyncio.AbstractEventLoop] = getattr(importlib.import_module(module_name), attribute)
+    if name == FASTNET:
+        return importlib.import_module("aiofastnet").loop_factory(importlib.import_module("uvloop").new_event_loop)()
+    contender = CONTENDERS[name]
+    factory: Callable[[], asyncio.AbstractEventLoop] = getattr(importlib.import_module(contender.module), contender.attribute)
     return factory()
 
 
-def run(name: str, main: Callable[[], object], *, with_names: bool = False) -> object:
-    """Runs the coroutine function `main` on a new loop of that name; the loop is current while it runs.
-
-    With `with_names` ioxide's native names stand in asyncio meanwhile, as with ioxide.run(); else it is the loop alone.
-    """
-    if with_names and name == SUBJECT:
-        return importlib.import_module(SUBJECT).run(main())
+def run(name: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Runs the coroutine function `main` on a new loop of that name, with what belongs to the contender."""
+    if CONTENDERS[name].native_names:
+        return importlib.import_module(CONTENDERS[name].module).run(main())
     with asyncio.Runner(loop_factory=lambda: make_loop(name)) as runner:
-        return runner.run(main())  # type: ignore[arg-type]
+        return runner.run(main())
+
+
+def environment(name: str) -> dict[str, str]:
+    """Of a process in which the contender runs; `name` may be a limit, which has none of its own."""
+    return {**os.environ, **(CONTENDERS[name].environment if name in CONTENDERS else {})}
 
 
 def version(name: str) -> str:
     if name == "asyncio":
         return platform.python_version()
+    package = CONTENDERS[name].package or CONTENDERS[name].module
     try:
-        return importlib.metadata.version(name)
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "of a source tree, not installed"
+        return "of this tree"
 
 
 def _reason_it_cannot_run(name: str) -> str | None:
@@ -67,19 +97,13 @@ def _reason_it_cannot_run(name: str) -> str | None:
     return lines[-1] if lines else f"the process ended with code {result.returncode}"
 
 
-def choose(wanted: str) -> list[str]:
-    """The loops of a comma-separated list (or `all`) that can be made here; says on stderr which cannot, and why."""
-    names = list(FACTORIES) if wanted == "all" else wanted.split(",")
-    unknown = [name for name in names if name not in FACTORIES]
+def choose(wanted: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Those of the names that can be made here, and why the others cannot."""
+    unknown = [name for name in wanted if name not in CONTENDERS]
     if unknown:
-        raise SystemExit(f"no such loop: {', '.join(unknown)}; known: {', '.join(FACTORIES)}")
-    usable = []
-    for name in names:
-        reason = _reason_it_cannot_run(name)
-        if reason is None:
-            usable.append(name)
-        else:
-            print(f"left out: {name}: {reason}", file=sys.stderr)
-    if not usable:
-        raise SystemExit("none of the wanted loops can be made here")
-    return usable
+        raise SystemExit(f"no such contender: {'; '.join(unknown)}; known: {'; '.join(CONTENDERS)}")
+    reasons = {name: _reason_it_cannot_run(name) for name in wanted}
+    absent = {name: reason for name, reason in reasons.items() if reason is not None}
+    if len(absent) == len(wanted):
+        raise SystemExit(f"none of the wanted contenders can be made here: {absent}")
+    return [name for name in wanted if name not in absent], absent

@@ -9,9 +9,11 @@ Invariants:
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -57,18 +59,25 @@ def resident_bytes(process_id: int | str = "self") -> int:
     raise RuntimeError("smaps_rollup has no Rss line")
 
 
+def peak_kib(process_id: int | str = "self") -> int:
+    """The most resident memory that a process ever had."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return int(status.split("\nVmHWM:")[1].split()[0])
+
+
 def open_descriptors(process_id: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{process_id}/fd"))
 
 
 def compile_c(source: str, directory: str, *libraries: str) -> str:
-    """Compiles benches/c/<source>.c into `directory`, with libraries such as "-lssl", and returns the program's path."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise SystemExit("a C compiler named cc is needed for the limit and for the load generator")
+    """Compiles benches/c/<source>.c into `directory`, with libraries such as "-lssl", and returns the program's path.
+
+    FileNotFoundError: there is no C compiler; CalledProcessError: a header or a library is missing, its `stderr` says which.
+    """
+    compiler = shutil.which("cc") or "cc"
     program = os.path.join(directory, source)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, HERE / "c" / f"{source}.c", *libraries]
-    subprocess.run(command, check=True)
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, str(HERE / "c" / f"{source}.c"), *libraries]
+    subprocess.run(command, check=True, capture_output=True, text=True)
     return program
 
 
@@ -78,11 +87,25 @@ def describe() -> dict[str, object]:
         "processor": _processor(),
         "cores": len(CORES),
         "kernel": platform.release(),
-        "python": sys.version.split("\n")[0],
+        "python": sys.version.split("\n")[0].split(" (")[0],
+        "openssl": ssl.OPENSSL_VERSION,
         "commit": _commit(),
         "load_average": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def lines(facts: dict[str, object]) -> list[str]:
+    """`describe()` for a reader."""
+    return [
+        f"{facts['processor']}, {facts['cores']} cores, Linux {facts['kernel']}",
+        f"Python {facts['python']}; {facts['openssl']}; commit {facts['commit']}",
+        f"{facts['date']}; load at the start {facts['load_average']:.1f}",
+    ]
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _processor() -> str:
@@ -93,6 +116,9 @@ def _processor() -> str:
 
 
 def _commit() -> str:
+    """Of this tree; a copy of it without git's folder is told by the environment."""
+    if told := os.environ.get("IOXIDE_COMMIT"):
+        return told
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -90,7 +90,7 @@ class Subject:
 
     async def sleep(self, count: str) -> None:
         # The list has its full size before the first task, so that it does not move while they are counted.
-        self.sleeping += [None] * (int(count) - len(self.sleeping))
+        self.sleeping = [None] * int(count)
         for index in range(int(count)):
             self.sleeping[index] = asyncio.create_task(asyncio.sleep(3600))
         await asyncio.sleep(0)

@@ -1,10 +1,10 @@
-"""Samples become figures: minimum, median, spread, ratios, tables in Markdown, results as JSON.
+"""Samples become figures: medians, spreads, ratios round by round, which goals are met.
 
-What is sampled belongs to the scripts; what the machine is belongs to machine.py.
+What is sampled belongs to the workloads; how it looks on a page to pages.py and plots.py.
 
 Invariants:
- 1. Every sample is kept in the JSON file; a figure in a table can be computed again from it.
- 2. A row that failed on a loop is shown as failed with its reason, never dropped.
+ 1. Every sample stays in the results; each figure shown can be computed from them again.
+ 2. A ratio compares two runs of the same round; what is shown of it is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import os
 import statistics
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import machine
+
+Result = dict[str, Any]
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -24,15 +27,71 @@ def spread(samples: Sequence[float]) -> float:
         return 0.0
     lower, _, upper = statistics.quantiles(samples, n=4, method="inclusive")
     median = statistics.median(samples)
-    return 100 * (upper - lower) / 2 / median if median else 0.0
+    return 100 * (upper - lower) / 2 / abs(median) if median else 0.0
 
 
-def paired_ratio(numerator: dict[int, float], denominator: dict[int, float]) -> float | None:
+def paired_ratio(numerator: dict[Any, float], denominator: dict[Any, float]) -> float | None:
     """Median of the ratios round by round: both sides of each ratio met the same state of the machine."""
-    rounds = numerator.keys() & denominator.keys()
+    rounds = [each for each in numerator.keys() & denominator.keys() if denominator[each]]
     if not rounds:
         return None
     return statistics.median(numerator[each] / denominator[each] for each in rounds)
+
+
+def values(result: Result, case: str, contender: str, figure: str | None = None) -> dict[str, float]:
+    """{round: value} of a figure, the main one if none is named."""
+    runs = result["samples"].get(case, {}).get(contender, {})
+    name = figure or result["figure"]
+    return {number: figures[name] for number, figures in runs.items() if name in figures}
+
+
+def median(result: Result, case: str, contender: str, figure: str | None = None) -> float | None:
+    found = values(result, case, contender, figure)
+    return statistics.median(found.values()) if found else None
+
+
+def ratio(result: Result, case: str, contender: str, against: str) -> float | None:
+    return paired_ratio(values(result, case, contender), values(result, case, against))
+
+
+def judged(result: Result) -> list[tuple[dict[str, Any], float | None, bool | None]]:
+    """Each goal, the ratio found, and whether it is met; None where one side took no part."""
+    found = []
+    for goal in result["goals"]:
+        sides = [goal["subject"], goal["against"]] if goal["against"] else [goal["subject"]]
+        took_part = all(side in result["contenders"] for side in sides)
+        if goal["against"]:
+            reached = ratio(result, goal["case"], goal["subject"], goal["against"])
+        else:
+            reached = median(result, goal["case"], goal["subject"])
+        met = (reached is not None and reached <= goal["at_most"]) if took_part else None
+        found.append((goal, reached, met))
+    return found
+
+
+def missed(results: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, result in results["workloads"].items():
+        for goal, reached, met in judged(result):
+            if met is False:
+                shown = "failed" if reached is None else f"{reached:.3g}"
+                times = f" × {goal['against']}" if goal["against"] else f" {result['unit']}"
+                lines.append(f"{name}, {goal['case']}: {goal['subject']} {shown}{times}, goal {goal['at_most']}")
+        lines += [f"{name}: {where}: {reason}" for where, reason in result["failures"].items() if where.endswith("ioxide")]
+    return lines
+
+
+def behind(result: Result) -> list[tuple[str, str, float]]:
+    """(case, peer, ratio) where ioxide costs more than a loop that is not ioxide."""
+    rows = []
+    for case in result["cases"]:
+        for peer in result["contenders"]:
+            if peer.startswith("ioxide") or peer not in ("asyncio", "uvloop", "rloop", "rsloop", "zuvloop", "uvloop+aiofastnet"):
+                continue
+            found = ratio(result, case, "ioxide", peer)
+            if found is not None and found > 1:
+                rows.append((case, peer, found))
+    return rows
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -50,11 +109,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def heading(title: str, versions: dict[str, str]) -> None:
-    facts = machine.describe()
     print(f"# {title}\n")
-    print(f"{facts['processor']}, {facts['cores']} cores, Linux {facts['kernel']}, commit {facts['commit']}")
-    print(f"Python {facts['python']}")
-    print("loops: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n", flush=True)
+    print("\n".join(machine.lines(machine.describe())))
+    print("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n", flush=True)
     if len(machine.CORES) == 1:
         print("caveat: only one core: the measured process shares it with its client\n", file=sys.stderr)
     load = os.getloadavg()[0]

@@ -1,38 +1,35 @@
 """Claim: ioxide starts child processes faster than asyncio and uvloop, and its loop goes on meanwhile.
 
-Measures, loop by loop: milliseconds from the first start to the last exit of many children started at once; CPU of the parent
-a child; the longest time for which the loop did not run (`lag`) meanwhile. Rows: children without pipes, and with the output of
-each read to its end. Beside them stands `Popen`: `subprocess.Popen` in a loop, which is the limit for all that use it.
+Milliseconds from the first start to the last exit of two hundred children started at once; CPU of the parent a child; the
+longest time for which the loop did not run (`lag`) meanwhile. Cases: children without pipes, and with the output of each read
+to its end. The limit is `subprocess.Popen` in a loop.
+
+usage: subprocesses.py NAME CASE COUNT        the measured process
 
 Invariants:
- 1. Each round measures each loop in a new process, one right after the other.
- 2. A child that did not exit with 0, or whose output is another, fails the row.
+ 1. A child that did not exit with 0, or whose output is another, fails the case.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
 
 import loops
 import machine
-import report
-from processes import Failed, Process
+from processes import Process
+from suite import Context, Figures, Goal, Workload, each
 
 LIMIT = "Popen"
-LAG_GOAL_MS = 5.0
+CHILDREN = 200
 ROWS = {"true": ["true"], "echo": ["echo", "output"]}
 PIPES = {"echo"}
 TICK_SECONDS = 0.0005
-# {row: {figure: {loop: {round: value}}}}
-Samples = dict[str, dict[str, dict[str, dict[int, float]]]]
 
 
 async def watch_lag(longest: list[float]) -> None:
@@ -70,7 +67,7 @@ async def many(row: str, count: int) -> dict[str, float]:
     await start_all(row, count)
     await asyncio.sleep(2 * TICK_SECONDS)
     watching.cancel()
-    return {"ms": took * 1e3, "CPU µs a child": used / count * 1e6, "lag ms": longest[0] * 1e3}
+    return {"wall_ms": took * 1e3, "cpu_ns": used / count * 1e9, "lag_ms": longest[0] * 1e3}
 
 
 def by_popen(row: str, count: int) -> dict[str, float]:
@@ -80,7 +77,7 @@ def by_popen(row: str, count: int) -> dict[str, float]:
     for child in children:
         child.communicate()
     took, used = time.perf_counter() - start, time.process_time() - cpu
-    return {"ms": took * 1e3, "CPU µs a child": used / count * 1e6, "lag ms": took * 1e3}
+    return {"wall_ms": took * 1e3, "cpu_ns": used / count * 1e9, "lag_ms": took * 1e3}
 
 
 def subject(name: str, row: str, count: int) -> None:
@@ -91,90 +88,28 @@ def subject(name: str, row: str, count: int) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def measure(name: str, row: str, count: int) -> dict[str, float]:
-    command = [sys.executable, os.path.abspath(__file__), "--subject", name, "--rows", row, "--children", str(count)]
-    with Process(name, machine.MEASURED_CORE, command) as process:
-        figures: dict[str, float] = json.loads(process.hear())
+def measure(name: str, context: Context, case: str) -> Figures:
+    command = [sys.executable, os.path.abspath(__file__), name, case, str(context.operations(CHILDREN, 5))]
+    with Process(name, machine.MEASURED_CORE, command, loops.environment(name)) as process:
+        figures: Figures = json.loads(process.hear())
         return figures
 
 
-def collect(names: list[str], rows: list[str], options: argparse.Namespace) -> tuple[Samples, dict[str, str]]:
-    samples: Samples = {}
-    failures: dict[str, str] = {}
-    for number in range(options.rounds):
-        for row in rows:
-            for place in range(len(names)):
-                name = names[(place + number) % len(names)]
-                try:
-                    figures = measure(name, row, options.children)
-                except Failed as failure:
-                    failures[f"{row} on {name}"] = str(failure)
-                    continue
-                for figure, value in figures.items():
-                    samples.setdefault(row, {}).setdefault(figure, {}).setdefault(name, {})[number] = value
-    return samples, failures
-
-
-def goals(by_figure: dict[str, dict[str, dict[int, float]]]) -> dict[str, bool]:
-    met = {}
-    for other in ("asyncio", "uvloop"):
-        ratio = report.paired_ratio(by_figure["ms"].get(loops.SUBJECT, {}), by_figure["ms"].get(other, {}))
-        if ratio is not None:
-            met[f"{ratio:.2f} of {other}'s time (goal: less than 1)"] = ratio < 1
-    lag = by_figure["lag ms"].get(loops.SUBJECT)
-    if lag:
-        median = statistics.median(lag.values())
-        met[f"lag {median:.1f} ms (goal: less than {LAG_GOAL_MS:.0f})"] = median < LAG_GOAL_MS
-    return met
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loops", default="asyncio,uvloop,ioxide", help="comma-separated, of: " + ", ".join(loops.FACTORIES))
-    parser.add_argument("--rows", default=",".join(ROWS), help="comma-separated, of: " + ", ".join(ROWS))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--children", type=int, default=200, help="started at once")
-    parser.add_argument("--json", metavar="FILE", help="write all samples there")
-    parser.add_argument("--check", action="store_true", help="fail if ioxide misses a goal")
-    parser.add_argument("--subject", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def main() -> int:
-    options = arguments()
-    rows = options.rows.split(",")
-    if options.subject:
-        subject(options.subject, rows[0], options.children)
-        return 0
-    names = loops.choose(options.loops)
-    versions = {name: loops.version(name) for name in names}
-    report.heading(f"{options.children} child processes at once", versions)
-    samples, failures = collect([*names, LIMIT], rows, options)
-    missed = list(failures)
-    for row, by_figure in samples.items():
-        lines = []
-        for name in [*names, LIMIT]:
-            values = [by_figure[figure].get(name, {}).values() for figure in by_figure]
-            lines.append([name, *(f"{statistics.median(each):.1f}" if each else "failed" for each in values)])
-        print(f"## {row}\n\n{report.table(['', *by_figure], lines)}\n")
-        for text, met in goals(by_figure).items():
-            print(f"{loops.SUBJECT}: {text} {'met' if met else 'MISSED'}")
-            missed += [] if met else [f"{row}: {text}"]
-        print()
-    for where, reason in failures.items():
-        print(f"failed: {where}: {reason}")
-    report.write_json(
-        options.json,
-        {
-            "claim": "child processes",
-            "loops": versions,
-            "children": options.children,
-            "samples": samples,
-            "failures": failures,
-        },
-    )
-    return 1 if options.check and missed else 0
-
+WORKLOADS = [
+    Workload(
+        "subprocesses",
+        "Two hundred child processes at once hold up nobody.",
+        tuple(ROWS),
+        each(measure),
+        limits=(LIMIT,),
+        figure="wall_ms",
+        unit="milliseconds from the first start to the last exit",
+        details=("cpu_ns", "lag_ms"),
+        goals=(Goal("asyncio", 1.0), Goal(loops.BASELINE, 1.0)),
+        short=("echo",),
+        baseline=LIMIT,
+    ),
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    subject(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,6 +1,7 @@
 /* The limit for echo.py: an echo server that does nothing but the system calls that one thread and epoll need.
  *
- * usage: echo_epoll tcp | udp | unix PATH      prints "listening PORT" (0 for unix) and serves until it is killed
+ * usage: echo_epoll tcp | udp | http | unix PATH      prints "listening PORT" (0 for unix) and serves until it is killed
+ * With http it answers each request, which comes in one piece, with the same 1 KiB: a server for measured clients.
  *
  * What it leaves out on purpose: timeouts, limits, logging. Invariants:
  *  1. One recv and one send per message that fits the socket's buffers; EPOLLOUT is asked for only after a short send.
@@ -28,7 +29,9 @@ struct connection {
     size_t pending_start, pending_end;
 };
 
-static int poller;
+static const char HEAD[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n";
+enum { BODY = 1024 };
+static int poller, is_http;
 static char buffer[BUFFER];
 
 static void fail(const char *what)
@@ -135,6 +138,11 @@ static void echo(struct connection *connection)
         drop(connection);
         return;
     }
+    if (is_http) {
+        memcpy(buffer, HEAD, sizeof HEAD - 1);
+        memset(buffer + sizeof HEAD - 1, 'm', BODY);
+        received = sizeof HEAD - 1 + BODY;
+    }
     ssize_t sent = send(connection->descriptor, buffer, received, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
         drop(connection);
@@ -173,9 +181,10 @@ static void flush(struct connection *connection)
 
 int main(int count, char **arguments)
 {
-    int is_tcp = count == 2 && !strcmp(arguments[1], "tcp"), is_udp = count == 2 && !strcmp(arguments[1], "udp"), port = 0;
+    is_http = count == 2 && !strcmp(arguments[1], "http");
+    int is_tcp = is_http || (count == 2 && !strcmp(arguments[1], "tcp")), is_udp = count == 2 && !strcmp(arguments[1], "udp"), port = 0;
     if (!is_tcp && !is_udp && !(count == 3 && !strcmp(arguments[1], "unix"))) {
-        fprintf(stderr, "usage: echo_epoll tcp | udp | unix PATH\n");
+        fprintf(stderr, "usage: echo_epoll tcp | udp | http | unix PATH\n");
         return 2;
     }
     int listener = is_tcp ? listen_tcp(&port) : is_udp ? bind_udp(&port) : listen_unix(arguments[2]);

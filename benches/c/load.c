@@ -1,13 +1,14 @@
-/* The load of echo.py: N connections, each sends a message, waits until all of it has come back, and sends the next.
+/* The load of echo.py and web.py: N connections, each sends a request, waits until all of the reply has come, and sends the next.
  *
- * usage: echo_client tcp PORT | udp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT [line]
- * With "line" a message is one line: it ends with its only newline.
- * Warms up with 20 requests per connection, prints "ready", waits for one line on its standard input, loads the
- * server until AMOUNT is reached, lets what is under way come back, and prints one line of JSON.
+ * usage: load (tcp | udp) PORT | unix PATH   CONNECTIONS SIZE (bytes | lines | http | websocket) SECONDS
+ * bytes: SIZE bytes, which come back as they are. lines: the same, ending with the only newline. http: GET / to which
+ * the reply says its Content-Length; SIZE says nothing. websocket: a handshake, then binary messages of SIZE bytes.
+ * Warms up, prints "ready", waits for one line on its standard input, loads the server for SECONDS, lets what is under
+ * way come back, and prints one line of JSON.
  *
  * Invariants:
- *  1. Every byte that comes back is compared with what was sent; a difference or a closed connection ends the program
- *     with code 1, so a server that answers wrongly has no figure.
+ *  1. Every byte that comes back is compared with what is expected; a difference or a closed connection ends the program
+ *     with code 1, so a server that answers wrongly has no figure. Of an HTTP reply the status and the length are.
  *  2. A datagram that is lost ends the program with code 1 after a while: so few are under way that the kernel has room.
  *  3. Every request counted was sent after "go" and answered before the line of JSON.
  */
@@ -26,7 +27,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, CHUNK = 256 * 1024, WARM_UP_REQUESTS = 20, GIVE_UP_MILLISECONDS = 20000 };
+enum { EVENTS = 256, CHUNK = 256 * 1024, WARM_UP_REQUESTS = 20, WARM_UP_NANOSECONDS = 300000000, GIVE_UP_MILLISECONDS = 20000 };
+static const char GET[] = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nUser-Agent: load\r\n\r\n";
+static const char UPGRADE[] = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+enum speech { BYTES, LINES, HTTP, WEBSOCKET, SPEECHES };
+static const char *const SPEECH_NAMES[SPEECHES] = {"bytes", "lines", "http", "websocket"};
 
 struct connection {
     int descriptor;
@@ -37,8 +43,10 @@ struct connection {
 
 static struct connection *connections;
 static int poller, connection_count;
-static size_t size;
-static char *message, incoming[CHUNK];
+static enum speech speech;
+/* Of a request, and of the reply to it; an HTTP reply's is not known (0) before the first has come. */
+static size_t size, reply_size;
+static char *message, *reply, incoming[CHUNK];
 static int64_t *latencies;
 static size_t finished, room;
 /* A request is started while `finished + under_way < most` and the clock is before `deadline`. */
@@ -106,6 +114,25 @@ static void record(int64_t latency)
     latencies[finished++] = latency;
 }
 
+/* The length of a reply whose head is all there; they all have the same. */
+static size_t length_of_reply(const char *text, size_t received)
+{
+    const char *end = memmem(text, received, "\r\n\r\n", 4);
+    for (const char *line = text; end && line < end; line = (char *)memchr(line, '\n', end + 2 - line) + 1)
+        if (!strncasecmp(line, "content-length:", 15))
+            return end + 4 - text + strtoull(line + 15, NULL, 10);
+    return 0;
+}
+
+static int is_wrong(const struct connection *connection, size_t received)
+{
+    if (speech != HTTP)
+        return connection->received + received > reply_size || memcmp(incoming, reply + connection->received, received);
+    if (!reply_size)
+        reply_size = length_of_reply(incoming, received);
+    return connection->received + received > reply_size || (!connection->received && memcmp(incoming, "HTTP/1.1 200", 12));
+}
+
 static void pull(struct connection *connection)
 {
     ssize_t received = recv(connection->descriptor, incoming, CHUNK, MSG_DONTWAIT);
@@ -113,13 +140,12 @@ static void pull(struct connection *connection)
         return;
     if (received < 0)
         fail("recv");
-    if (received == 0 || connection->received + received > connection->sent ||
-        memcmp(incoming, message + connection->received, received)) {
-        fprintf(stderr, received ? "the server sent other bytes than it was sent\n" : "the server closed a connection\n");
+    if (received == 0 || is_wrong(connection, received)) {
+        fprintf(stderr, received ? "the server answered something else\n" : "the server closed a connection\n");
         exit(1);
     }
     connection->received += received;
-    if (connection->received == size) {
+    if (connection->received == reply_size) {
         under_way--;
         record(now(CLOCK_MONOTONIC) - connection->started);
         start_request(connection);
@@ -181,46 +207,92 @@ static double microseconds_at(double share)
     return latencies[(size_t)(share * (finished - 1))] / 1000.0;
 }
 
+static void become_websocket(int descriptor)
+{
+    size_t received = 0;
+    if (send(descriptor, UPGRADE, sizeof UPGRADE - 1, MSG_NOSIGNAL) != sizeof UPGRADE - 1)
+        fail("send");
+    while (received < 4 || memcmp(incoming + received - 4, "\r\n\r\n", 4)) {
+        ssize_t more = recv(descriptor, incoming + received, 1, 0);
+        if (more <= 0 || ++received == CHUNK)
+            fail("handshake");
+    }
+    if (memcmp(incoming, "HTTP/1.1 101", 12)) {
+        fprintf(stderr, "the server refused the handshake\n");
+        exit(1);
+    }
+}
+
+/* A binary message in one frame. A mask of zeros leaves the payload as it is; a server's frame has none. */
+static void make_frames(size_t payload)
+{
+    size_t head = payload < 126 ? 2 : payload < 65536 ? 4 : 10, index = 0;
+    message = calloc(1, head + 4 + payload);
+    reply = malloc(head + payload);
+    if (!message || !reply)
+        fail("malloc");
+    message[index++] = (char)0x82;
+    message[index++] = head == 2 ? payload : head == 4 ? 126 : 127;
+    for (size_t left = head - index; left; left--)
+        message[index++] = payload >> 8 * (left - 1);
+    memcpy(reply, message, head);
+    message[1] |= 0x80;
+    for (index = 0; index < payload; index++)
+        message[head + 4 + index] = reply[head + index] = (char)(index * 131 + index / 251);
+    size = head + 4 + payload;
+    reply_size = head + payload;
+}
+
+static void make_message(size_t length)
+{
+    message = reply = malloc(length);
+    if (!message)
+        fail("malloc");
+    for (size_t index = 0; index < length; index++) {
+        message[index] = (char)(index * 131 + index / 251);
+        if (speech == LINES && message[index] == '\n')
+            message[index] = ' ';
+    }
+    if (speech == LINES)
+        message[length - 1] = '\n';
+    size = reply_size = length;
+}
+
 int main(int count, char **arguments)
 {
-    if (count < 7 || count > 8 || (strcmp(arguments[5], "seconds") && strcmp(arguments[5], "requests"))) {
-        fprintf(stderr,
-                "usage: echo_client tcp PORT | udp PORT | unix PATH   CONNECTIONS SIZE (seconds|requests) AMOUNT [line]\n");
+    while (count == 7 && speech < SPEECHES && strcmp(arguments[5], SPEECH_NAMES[speech]))
+        speech++;
+    if (count != 7 || speech == SPEECHES || atoi(arguments[3]) < 1 || atoi(arguments[4]) < 1 || atof(arguments[6]) <= 0) {
+        fprintf(stderr, "usage: load (tcp | udp) PORT | unix PATH   CONNECTIONS SIZE (bytes | lines | http | websocket) SECONDS\n");
         return 2;
     }
-    int is_tcp = !strcmp(arguments[1], "tcp"), is_udp = !strcmp(arguments[1], "udp"), by_time = !strcmp(arguments[5], "seconds");
+    int is_tcp = !strcmp(arguments[1], "tcp"), is_udp = !strcmp(arguments[1], "udp");
     connection_count = atoi(arguments[3]);
-    size = strtoull(arguments[4], NULL, 10);
-    double amount = strtod(arguments[6], NULL);
-    if (connection_count < 1 || size < 1 || amount <= 0) {
-        fprintf(stderr, "CONNECTIONS, SIZE and AMOUNT must be positive\n");
-        return 2;
-    }
-    message = malloc(size);
     connections = calloc(connection_count, sizeof *connections);
     poller = epoll_create1(EPOLL_CLOEXEC);
-    if (!message || !connections || poller < 0)
+    if (!connections || poller < 0)
         fail("start");
-    for (size_t index = 0; index < size; index++)
-        message[index] = (char)(index * 131 + index / 251);
-    if (count == 8) {
-        for (size_t index = 0; index < size; index++)
-            if (message[index] == '\n')
-                message[index] = ' ';
-        message[size - 1] = '\n';
-    }
+    if (speech == HTTP) {
+        message = (char *)GET;
+        size = sizeof GET - 1;
+    } else if (speech == WEBSOCKET)
+        make_frames(atoi(arguments[4]));
+    else
+        make_message(atoi(arguments[4]));
     for (int index = 0; index < connection_count; index++) {
         connections[index].descriptor = connect_one(is_tcp, is_udp, arguments[2]);
+        if (speech == WEBSOCKET)
+            become_websocket(connections[index].descriptor);
         watch(&connections[index], EPOLL_CTL_ADD, 0);
     }
-    load((size_t)connection_count * WARM_UP_REQUESTS, INT64_MAX);
+    load((size_t)connection_count * WARM_UP_REQUESTS, now(CLOCK_MONOTONIC) + WARM_UP_NANOSECONDS);
     printf("ready\n");
     fflush(stdout);
     if (getchar() == EOF)
         return 1;
 
     int64_t wall = now(CLOCK_MONOTONIC), processor = now(CLOCK_PROCESS_CPUTIME_ID);
-    load(by_time ? SIZE_MAX : (size_t)amount, by_time ? wall + (int64_t)(amount * 1e9) : INT64_MAX);
+    load(SIZE_MAX, wall + (int64_t)(atof(arguments[6]) * 1e9));
     wall = now(CLOCK_MONOTONIC) - wall;
     processor = now(CLOCK_PROCESS_CPUTIME_ID) - processor;
     qsort(latencies, finished, sizeof *latencies, ascending);

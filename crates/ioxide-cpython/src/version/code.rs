@@ -23,6 +23,11 @@ impl Code {
         Ok(self.table(c"co_names")?.iter().any(|used| used == name))
     }
 
+    /// Whether the code uses a global, an attribute or a local variable of that name.
+    pub fn mentions(&self, name: &str) -> Result<bool> {
+        Ok(self.names_and_variables()?.iter().any(|used| used == name))
+    }
+
     /// The names that the code uses, then its local variables, each in the order of its first use.
     pub fn names_and_variables(&self) -> Result<Vec<String>> {
         let mut used = self.table(c"co_names")?;

@@ -1,7 +1,7 @@
 //! The transports of a child's pipes are made, by the loop's own methods, before its protocol hears of the connection.
 
 use super::pipes::{PipeProtocol, pipe_of};
-use super::{ProcessTransport, RULES};
+use super::{ProcessTransport, RULES, stream_names};
 use crate::futures;
 use ioxide_cpython::coroutine::{coroutine_of, wait_for};
 use ioxide_cpython::exception::handling;
@@ -47,7 +47,7 @@ impl ProcessTransport {
         for protocol in self.connected_pipes() {
             pipe_of(&protocol)?.call_method0(&names().close)?;
         }
-        for stream in [&names().stdin, &names().stdout, &names().stderr] {
+        for stream in stream_names() {
             let pipe = process.get_attribute(stream)?;
             if !pipe.is_none() {
                 pipe.call_method0(&names().close)?;
@@ -60,7 +60,7 @@ impl ProcessTransport {
 async fn connect_all(transport: &ProcessTransport, process: &Any) -> Result<()> {
     let event_loop = transport.core().event_loop.get_or_none();
     let names = names();
-    for (index, stream) in [&names.stdin, &names.stdout, &names.stderr].into_iter().enumerate() {
+    for (index, stream) in stream_names().into_iter().enumerate() {
         let pipe = process.get_attribute(stream)?;
         if pipe.is_none() {
             continue;

@@ -121,25 +121,26 @@ impl BaseTransport for ProcessTransport {
 /// Creates the classes, and asks asyncio's own code.
 pub(super) fn initialize() -> Result<()> {
     let class = import(c"asyncio.base_subprocess")?.get_attribute_str(c"BaseSubprocessTransport")?;
-    let mentions = |method: &std::ffi::CStr, name: &str| -> Result<bool> {
-        Ok(Code::of(&*class.get_attribute_str(method)?)?
-            .names_and_variables()?
-            .iter()
-            .any(|used| used == name))
-    };
+    let mentions = |method: &str, name: &str| Code::of_method(&class, method)?.mentions(name);
     RULES.set(Rules {
-        sends_with_kernel: mentions(c"send_signal", "os")?,
-        knows_the_end: mentions(c"send_signal", "_returncode")?,
-        minds_closed_loop: mentions(c"close", "is_closed")?,
-        forgives_permission: mentions(c"close", "PermissionError")?,
-        wait_ends_with_child: mentions(c"_process_exited", "_exit_waiters")?,
-        closes_unconnected: mentions(c"_connect_pipes", "close")?,
+        sends_with_kernel: mentions("send_signal", "os")?,
+        knows_the_end: mentions("send_signal", "_returncode")?,
+        minds_closed_loop: mentions("close", "is_closed")?,
+        forgives_permission: mentions("close", "PermissionError")?,
+        wait_ends_with_child: mentions("_process_exited", "_exit_waiters")?,
+        closes_unconnected: mentions("_connect_pipes", "close")?,
     });
     CORE.set(NativeClass::core::<ProcessCore>(c"ioxide.ProcessCore")?);
     SHELL.set(methods::create_class()?);
     connecting::initialize();
     pipes::initialize()?;
     popen::initialize()
+}
+
+/// The attributes of a Popen that hold the parent's ends of the pipes, by the child's descriptors.
+fn stream_names() -> [&'static Object; 3] {
+    let names = names();
+    [&names.stdin, &names.stdout, &names.stderr]
 }
 
 impl ProcessTransport {

@@ -13,6 +13,7 @@
 //! O3. Coroutines hold a start where the collector does not see it, so nothing leads from a start to a coroutine.
 
 use super::command::Command;
+use super::stream_names;
 use crate::event_loop::{Direction, EventLoop, Watcher};
 use crate::futures;
 use crate::handles::Handle;
@@ -23,6 +24,7 @@ use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, method, method0};
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, OwnMethods, allocate, head};
 use ioxide_cpython::value::{integer, text, tuple, weak_reference, weak_referent};
+use ioxide_cpython::version::Code;
 use ioxide_cpython::{Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, names, none};
 use ioxide_io::{Failure, Started, Starting, can_start};
 use std::cell::RefCell;
@@ -102,19 +104,11 @@ pub(super) fn initialize() -> Result<()> {
     ON_BEGUN.set(FunctionDefinition::new(method0(c"_on_child_begun", Start::on_begun)));
     let module = import(c"subprocess")?;
     let class = module.get_attribute_str(c"Popen")?;
-    let constants = class
-        .get_attribute(&names()._execute_child)?
-        .get_attribute_str(c"__code__")?
-        .get_attribute_str(c"co_consts")?;
-    let mut tells_directory = false;
-    for constant in constants.tuple_items() {
-        tells_directory |= constant.equals(&*text("noexec:chdir")?)?;
-    }
     STOCK.set(Stock {
         methods: OwnMethods::of(&class, &METHODS)?,
         fork_exec: module.get_attribute_str(c"_fork_exec")?,
+        tells_directory: Code::of_method(&class, "_execute_child")?.text_beginning("noexec:chdir")?.is_some(),
         class,
-        tells_directory,
     });
     Ok(())
 }
@@ -123,13 +117,9 @@ pub(super) fn initialize() -> Result<()> {
 pub fn begin(command: &Any, keywords: &Any) -> Result<Begun> {
     let module = import(c"subprocess")?;
     let class = module.get_attribute_str(c"Popen")?;
-    if !may_begin(&module, &class)? {
+    let Some(popen) = unmade_popen(&module, &class)? else {
         return Ok(Begun { popen: class.call_tuple(&*tuple(&[command])?, Some(keywords))?, start: None });
-    }
-    let popen = class.call_method1(&*text("__new__")?, &class)?;
-    if !STOCK.get().methods.hold_for(&popen)? {
-        return Ok(Begun { popen: class.call_tuple(&*tuple(&[command])?, Some(keywords))?, start: None });
-    }
+    };
     let start = allocate(Start {
         head: head(),
         popen: Slot::filled(popen.clone()),
@@ -149,6 +139,15 @@ pub fn begin(command: &Any, keywords: &Any) -> Result<Begun> {
     initialized.map_err(Raised::exception)?;
     let is_under_way = Start::from_exact(&start).is_some_and(|start| start.starting.borrow().is_some());
     Ok(Begun { popen, start: is_under_way.then_some(start) })
+}
+
+/// A Popen that is not initialized yet, where its child may be started here (O1).
+fn unmade_popen(module: &Any, class: &Any) -> Result<Option<Object>> {
+    if !may_begin(module, class)? {
+        return Ok(None);
+    }
+    let popen = class.call_method1(&*text("__new__")?, class)?;
+    Ok(STOCK.get().methods.hold_for(&popen)?.then_some(popen))
 }
 
 /// See O1.
@@ -355,7 +354,7 @@ impl Start {
     /// What Popen does when its child could not execute the program: closes the pipes and reaps the child.
     fn clean_up(&self) -> Result<()> {
         let popen = self.popen.get_or_none();
-        for stream in [&names().stdin, &names().stdout, &names().stderr] {
+        for stream in stream_names() {
             let pipe = popen.get_attribute(stream)?;
             if pipe.is_true()? {
                 match pipe.call_method0(&names().close) {

@@ -493,3 +493,47 @@ def test_a_busy_loop_looks_at_its_first_descriptor(loop: Loop) -> None:
     deadline = loop.time() + 10
     with near, far:
         loop.run_until_complete(main())
+
+
+ATTRIBUTES = [
+    "slow_callback_duration", "_clock_resolution", "_current_handle", "_exception_handler", "_default_executor",
+    "_executor_shutdown_called", "_asyncgens", "_asyncgens_shutdown_called", "_signal_handlers",
+    "_unix_server_sockets", "_transports",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes_of_asyncios_loop(loop: Loop, name: str) -> None:
+    kept, other = getattr(loop, name), object()
+    setattr(loop, name, other)
+    assert getattr(loop, name) is other
+    delattr(loop, name)
+    assert not hasattr(loop, name)
+    with pytest.raises(AttributeError, match=name):
+        delattr(loop, name)
+    setattr(loop, name, kept)
+    assert getattr(loop, name) is kept
+
+
+def test_methods_that_are_replaced_on_a_loop_and_given_back(loop: Loop) -> None:
+    """Also on a loop that has had no attributes of its own before."""
+    calls: list[object] = []
+    original = loop.call_soon
+
+    def call_soon(callback: Any, *arguments: Any, context: Any = None) -> asyncio.Handle:
+        calls.append(callback)
+        return original(callback, *arguments, context=context)
+
+    async def wait() -> None:
+        future = loop.create_future()
+        original(future.set_result, None)
+        await future
+
+    loop.run_until_complete(wait())
+    loop.call_soon = call_soon  # type: ignore[method-assign]
+    loop.run_until_complete(wait())
+    assert calls
+    del loop.call_soon  # type: ignore[method-assign]
+    calls.clear()
+    loop.run_until_complete(wait())
+    assert not calls

@@ -2,7 +2,7 @@
 
 use super::{EventLoop, Ready};
 use ioxide_cpython::value::{float, text};
-use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
+use ioxide_cpython::{Any, Raised, Result, imports, names, none};
 use ioxide_reactor::MonotonicTime;
 
 impl EventLoop {
@@ -15,12 +15,11 @@ impl EventLoop {
             Ready::Done(callback, _) => Some(callback.clone()),
             Ready::Due(_) | Ready::Watcher(_, _) => None,
         };
-        let current_handle = text("_current_handle")?;
-        self.set_plain_attribute(&current_handle, shown.as_deref().unwrap_or(none()))?;
+        self.keep("_current_handle", shown.as_deref().unwrap_or(none()))?;
         let started = MonotonicTime::now();
         let outcome = self.run_item(item).map_err(Raised::take);
         let took = MonotonicTime::now().saturating_since(started).as_secs_f64();
-        self.set_plain_attribute(&current_handle, none())?;
+        self.keep("_current_handle", none())?;
         if let Err(exception) = outcome {
             return Err(Raised::exception(exception));
         }
@@ -45,10 +44,5 @@ impl EventLoop {
                 &[&*text("Executing %s took %.3f seconds")?, &*shown, &*float(took)?],
             )
             .map(drop)
-    }
-
-    /// Sets an instance attribute that overrides nothing, past the look for overrides.
-    fn set_plain_attribute(&self, name: &Object, value: &Any) -> Result<()> {
-        self.get_attribute(&names().__dict__)?.dict_set(name, value)
     }
 }

@@ -11,6 +11,9 @@ use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
 /// Look-ups at a time: as many as asyncio's default executor gives a small machine.
 const LOOKUP_THREADS: i64 = 8;
 
+/// Where a loop keeps their pool.
+const LOOKUP_EXECUTOR: &str = "_lookup_executor";
+
 const GETADDRINFO: Signature<6> = Signature {
     function: "getaddrinfo",
     names: ["host", "port", "family", "type", "proto", "flags"],
@@ -73,9 +76,7 @@ impl EventLoop {
 
     /// The pool for look-ups, made with the first one.
     fn lookup_executor(&self) -> Result<Object> {
-        let attributes = self.get_attribute(&names().__dict__)?;
-        let name = text("_lookup_executor")?;
-        if let Some(executor) = attributes.dict_get(&name)? {
+        if let Some(executor) = self.kept(LOOKUP_EXECUTOR)? {
             return Ok(executor);
         }
         let keywords = tuple(&[&names().max_workers, &names().thread_name_prefix])?;
@@ -84,18 +85,16 @@ impl EventLoop {
             &keywords,
             0,
         )?;
-        attributes.dict_set(&name, &executor)?;
+        self.keep(LOOKUP_EXECUTOR, &executor)?;
         Ok(executor)
     }
 
     /// What `close` does about executors: the default one and the one for look-ups are told not to wait.
     pub(super) fn discard_executors(&self) -> Result<()> {
-        let attributes = self.get_attribute(&names().__dict__)?;
-        attributes.dict_set(&*text("_executor_shutdown_called")?, &ioxide_cpython::boolean(true))?;
-        for name in ["_default_executor", "_lookup_executor"] {
-            let name = text(name)?;
-            let executor = attributes.dict_get(&name)?.filter(|executor| !executor.is_none());
-            attributes.dict_set(&name, none())?;
+        self.keep("_executor_shutdown_called", &ioxide_cpython::boolean(true))?;
+        for name in ["_default_executor", LOOKUP_EXECUTOR] {
+            let executor = self.kept(name)?.filter(|executor| !executor.is_none());
+            self.keep(name, none())?;
             if let Some(executor) = executor {
                 let keywords = tuple(&[&names().wait])?;
                 executor.call_method_keywords(

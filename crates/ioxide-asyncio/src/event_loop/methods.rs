@@ -1,8 +1,10 @@
 //! What Python sees of the loop: every native method by its name.
 
-use super::EventLoop;
+use super::{EventLoop, attributes};
 use ioxide_cpython::functions::{coroutine_method, coroutine_method0};
-use ioxide_cpython::methods::{Arguments, attribute, documented, getter, method, method0, method1};
+use ioxide_cpython::methods::{
+    Arguments, Attribute, attribute, documented, getter, method, method0, method1,
+};
 use ioxide_cpython::types::ShellDefinition;
 use ioxide_cpython::version::EXECUTOR_SHUTDOWN_TAKES_TIMEOUT;
 use ioxide_cpython::{Any, Raised, Result, imports};
@@ -22,18 +24,7 @@ pub fn definition() -> ShellDefinition {
         doc: "An event loop in Rust: asyncio's, to be used wherever one of asyncio's is.\n\n\
               Differs from asyncio in docs/differences.md only.",
         methods,
-        attributes: vec![
-            attribute(c"_debug", EventLoop::get_debug, |this: &EventLoop, value: Option<&Any>| match value {
-                Some(value) => this.set_debug(value),
-                None => Err(Raised::type_error("cannot delete attribute")),
-            }),
-            getter(c"_closed", EventLoop::is_closed),
-            getter(c"_thread_id", EventLoop::thread_number),
-            getter(c"_stopping", |this: &EventLoop| this.core().stopping.get()),
-            getter(c"_csock", EventLoop::signal_writer),
-            getter(c"_ssock", EventLoop::signal_reader),
-            getter(c"_internal_fds", EventLoop::count_internal_descriptors),
-        ],
+        attributes: own_attributes(),
         new: Some(method(c"__new__", |_owner: &Any, arguments: Arguments<'_>| {
             match arguments.positional() {
                 [class, ..] => EventLoop::create(class),
@@ -355,4 +346,21 @@ impl EventLoop {
             thread => ioxide_cpython::value::integer(thread as i64),
         }
     }
+}
+
+fn own_attributes() -> Vec<Attribute> {
+    let mut attributes = attributes::definitions();
+    attributes.extend([
+        attribute(c"_debug", EventLoop::get_debug, |this: &EventLoop, value: Option<&Any>| match value {
+            Some(value) => this.set_debug(value),
+            None => Err(Raised::type_error("cannot delete attribute")),
+        }),
+        getter(c"_closed", EventLoop::is_closed),
+        getter(c"_thread_id", EventLoop::thread_number),
+        getter(c"_stopping", |this: &EventLoop| this.core().stopping.get()),
+        getter(c"_csock", EventLoop::signal_writer),
+        getter(c"_ssock", EventLoop::signal_reader),
+        getter(c"_internal_fds", EventLoop::count_internal_descriptors),
+    ]);
+    attributes
 }

@@ -153,6 +153,8 @@ pub struct LoopCore {
     /// How many bytes these had to send when they came here.
     unflushed_bytes: Cell<usize>,
     task_factory: Slot,
+    /// A dictionary, see `attributes`.
+    attributes: Slot,
     late_wakes: LateWakes,
     signal_sockets: SignalSockets,
     starts: Starts,
@@ -296,6 +298,7 @@ impl EventLoop {
             unflushed: RefCell::new(VecDeque::new()),
             unflushed_bytes: Cell::new(0),
             task_factory: Slot::empty(),
+            attributes: Slot::empty(),
             late_wakes: LateWakes::default(),
             signal_sockets: SignalSockets::none(),
             starts: Starts::default(),
@@ -435,6 +438,7 @@ impl Traverse for LoopCore {
         }
         self.watches.traverse(visitor);
         visitor.slot(&self.task_factory);
+        visitor.slot(&self.attributes);
         self.signal_sockets.traverse(visitor);
         self.starts.traverse(visitor);
         visitor.slot(&self.file_ring);
@@ -447,6 +451,7 @@ impl Traverse for LoopCore {
         drop((ready, timers, unflushed));
         self.watches.clear();
         self.task_factory.clear();
+        self.attributes.clear();
         self.signal_sockets.clear();
         self.starts.clear();
         self.file_ring.clear();

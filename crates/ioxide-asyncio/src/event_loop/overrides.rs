@@ -8,7 +8,7 @@
 //!     gives it another one, so that one load and one compare notice it.
 
 use super::EventLoop;
-use ioxide_cpython::version::class_version;
+use ioxide_cpython::version::{class_version, has_instance_attributes};
 use ioxide_cpython::{Any, Object, Once, Result, names};
 
 /// True: the method is not ioxide's own.
@@ -101,10 +101,18 @@ impl EventLoop {
 
     /// Compares what attribute lookup finds with what the class was born with.
     pub fn refresh_overrides(&self) -> Result<()> {
-        let instance = self.get_attribute(&names().__dict__)?;
+        // Asking for the dictionary makes it (see `attributes`).
+        let instance = match has_instance_attributes(self) {
+            true => Some(self.get_attribute(&names().__dict__)?),
+            false => None,
+        };
         let overridden = |index: usize| -> Result<bool> {
             let (name, own) = &OWN.get()[index];
-            Ok(instance.dict_get(name)?.is_some() || !self.get_type().get_attribute(name)?.is(own))
+            let on_instance = match &instance {
+                Some(instance) => instance.dict_get(name)?.is_some(),
+                None => false,
+            };
+            Ok(on_instance || !self.get_type().get_attribute(name)?.is(own))
         };
         self.core().overrides.set(Overrides {
             call_soon: overridden(0)?,

@@ -29,7 +29,33 @@ struct Functions {
 
 static FUNCTIONS: Once<Functions> = Once::new();
 
+/// The C function behind `asyncio._get_running_loop`, called without the checks of a call.
+struct RunningLoop {
+    function: ffi::PyCFunction,
+    module: *mut ffi::PyObject,
+}
+
+// SAFETY: a function and a module that live forever; used under the GIL only (O1).
+unsafe impl Sync for RunningLoop {}
+
+static RUNNING_LOOP: Once<Option<RunningLoop>> = Once::new();
+
+/// `None` where `asyncio._get_running_loop` is no function of C without parameters.
+fn find_running_loop() -> Option<RunningLoop> {
+    let function = imports().get_running_loop.as_ptr();
+    // SAFETY: O2; a built-in function of exactly this class has these parts, and `imports` keeps it alive.
+    unsafe {
+        let is_built_in = ffi::PyCFunction_CheckExact(function) == 1;
+        if !is_built_in || ffi::PyCFunction_GetFlags(function) != ffi::METH_NOARGS {
+            return None;
+        }
+        let module = ffi::PyCFunction_GetSelf(function);
+        ffi::PyCFunction_GetFunction(function).map(|function| RunningLoop { function, module })
+    }
+}
+
 pub(crate) fn initialize() -> Result<()> {
+    RUNNING_LOOP.set(find_running_loop());
     let module = &imports().asyncio_c_module;
     FUNCTIONS.set(Functions {
         #[cfg(not(Py_3_14))]
@@ -49,8 +75,15 @@ pub(crate) fn initialize() -> Result<()> {
 }
 
 /// `asyncio._get_running_loop()`: the loop that runs in this thread.
+#[inline]
 pub fn running_loop() -> Result<Option<Object>> {
-    let event_loop = imports().get_running_loop.call0()?;
+    let event_loop = match RUNNING_LOOP.get() {
+        // SAFETY: O1; the convention METH_NOARGS.
+        Some(running) => unsafe {
+            Object::from_owned((running.function)(running.module, std::ptr::null_mut()))?
+        },
+        None => imports().get_running_loop.call0()?,
+    };
     Ok((!event_loop.is_none()).then_some(event_loop))
 }
 
@@ -181,7 +214,11 @@ pub fn swap_task(event_loop: &Any, task: &Any) -> Result<Object> {
 #[cfg(not(Py_3_14))]
 #[inline]
 pub fn current_task(event_loop: &Any) -> Result<Option<Object>> {
-    FUNCTIONS.get().current_tasks.dict_get(event_loop)
+    let current = &FUNCTIONS.get().current_tasks;
+    match entry::get(current, event_loop) {
+        Some(task) => Ok(Some(task)),
+        None => current.dict_get(event_loop),
+    }
 }
 
 /// `asyncio.current_task(event_loop)`

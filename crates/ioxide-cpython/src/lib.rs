@@ -8,7 +8,7 @@
 //! | exception | raising, taking, reporting |
 //! | methods, functions | Rust functions as methods, as coroutine functions and as functions of a module |
 //! | fields | slots as attributes |
-//! | types, freelist, gc | Rust structs as classes, garbage collection |
+//! | types, freelist, spare_integers, gc | Rust structs as classes, memory that is used again, garbage collection |
 //! | coroutine, outcome | awaiting both ways, how futures ended |
 //! | context, current | contextvars, the running loop and the current task |
 //! | names, imports, once | interned names, imported objects, set once |
@@ -39,6 +39,7 @@ pub mod object;
 pub mod once;
 pub mod outcome;
 pub mod socket;
+pub mod spare_integers;
 pub mod ssl;
 pub mod task_registry;
 pub mod types;

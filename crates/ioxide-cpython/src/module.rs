@@ -73,6 +73,7 @@ fn initialize() -> Result<()> {
     crate::functions::initialize()?;
     crate::current::initialize()?;
     crate::socket::initialize()?;
+    crate::spare_integers::verify()?;
     crate::task_registry::initialize()?;
     crate::coroutine::initialize()
 }

@@ -74,6 +74,14 @@ impl Any {
         std::ptr::eq(self, other)
     }
 
+    /// Whether nobody but one refers to the object, so that it is one argument of a call and not two. Never known where the
+    /// interpreter calls with references that it does not own.
+    #[inline(always)]
+    pub fn is_one_argument(&self) -> bool {
+        // SAFETY: O2.
+        crate::version::CALLS_OWN_ARGUMENTS && unsafe { ffi::Py_REFCNT(self.as_ptr()) == 1 }
+    }
+
     #[inline(always)]
     pub fn is_none(&self) -> bool {
         self.as_ptr() == none().as_ptr()

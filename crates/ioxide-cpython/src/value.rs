@@ -307,6 +307,18 @@ pub fn list_of<T: std::borrow::Borrow<Any>>(items: impl IntoIterator<Item = T>) 
     Ok(list)
 }
 
+/// A list of these items, whose references it takes.
+pub fn list_from(items: Vec<Object>) -> Result<Object> {
+    // SAFETY: O1; as many places as items, each filled once, with no allocation in between.
+    unsafe {
+        let list = Object::from_owned(ffi::PyList_New(items.len() as ffi::Py_ssize_t))?;
+        for (place, item) in items.into_iter().enumerate() {
+            ffi::PyList_SET_ITEM(list.as_ptr(), place as ffi::Py_ssize_t, item.into_ptr());
+        }
+        Ok(list)
+    }
+}
+
 pub fn dict() -> Result<Object> {
     // SAFETY: O1.
     unsafe { Object::from_owned(ffi::PyDict_New()) }

@@ -81,10 +81,28 @@ impl Callbacks {
 /// Schedules every callback of a future that has just become done.
 #[inline]
 pub fn schedule_callbacks(future: &FutureObject) -> Result<()> {
-    if future.callback0.is_empty() && future.callbacks.is_empty() {
-        return Ok(());
+    if future.callbacks.is_empty() && future.context0.is_empty() {
+        return match future.callback0.take() {
+            Some(only) => schedule_only(future, only),
+            None => Ok(()),
+        };
     }
     Callbacks::take(future).schedule(future)
+}
+
+/// Schedules the only callback, without a context beside it (F1, F3); its reference goes on into the queue.
+#[inline]
+fn schedule_only(future: &FutureObject, callback: Object) -> Result<()> {
+    let Some(event_loop) = future.event_loop.get_object() else { return Ok(()) };
+    let Some(native) = EventLoop::fast(&event_loop) else {
+        return schedule(&event_loop, &callback, future, None);
+    };
+    native.push_ready(match own_callback(&callback) {
+        Own::Task => Ready::Wakeup(callback, future.to_object()),
+        Own::Done => Ready::Done(callback, future.to_object()),
+        Own::Neither => return schedule(&event_loop, &callback, future, None),
+    });
+    Ok(())
 }
 
 /// What ioxide's loop runs without a call (F1, F3).

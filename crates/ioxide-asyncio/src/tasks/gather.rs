@@ -16,11 +16,11 @@ use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, attribute, method, name_is};
 use ioxide_cpython::types::{Class, Native, NativeClass};
-use ioxide_cpython::value::{list, list_items, list_of};
+use ioxide_cpython::value::{list_from, list_items};
 use ioxide_cpython::version::{
     FutureObject, FutureState, GATHER_COUNTS_DONE_AT_ONCE, HAS_CALL_GRAPH, clear_instance_attributes,
 };
-use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, boolean, imports, none, none_object};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, boolean, imports, none};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -154,14 +154,17 @@ fn are_plain(awaitables: &[&Any], event_loop: &EventLoop) -> bool {
     if !awaitables.iter().all(|awaitable| is_plain(awaitable)) {
         return false;
     }
-    if awaitables.len() <= 8 {
-        return awaitables
+    // Whoever is there twice is referred to twice.
+    let shared: Vec<&Any> =
+        awaitables.iter().copied().filter(|awaitable| !awaitable.is_one_argument()).collect();
+    if shared.len() <= 8 {
+        return shared
             .iter()
             .enumerate()
-            .all(|(index, first)| !awaitables[..index].iter().any(|second| first.is(second)));
+            .all(|(index, first)| !shared[..index].iter().any(|second| first.is(second)));
     }
-    let mut seen = HashSet::with_capacity_and_hasher(awaitables.len(), AddressHash::default());
-    awaitables.iter().all(|awaitable| seen.insert(std::ptr::from_ref::<Any>(awaitable) as usize))
+    let mut seen = HashSet::with_capacity_and_hasher(shared.len(), AddressHash::default());
+    shared.iter().all(|awaitable| seen.insert(std::ptr::from_ref::<Any>(awaitable) as usize))
 }
 
 type AddressHash = BuildHasherDefault<AddressHasher>;
@@ -228,7 +231,7 @@ impl GatheringFuture {
             }
             children.push(child);
         }
-        self.children.initialize(Some(list_of(children)?));
+        self.children.initialize(Some(list_from(children)?));
         for child in done {
             self.child_done(&child)?;
         }
@@ -262,21 +265,22 @@ impl GatheringFuture {
     /// All children are done.
     fn finish(&self) -> Result<()> {
         let children = self.children.get_or_none();
-        let results = list()?;
-        for child in &list_items(&children) {
+        let children = list_items(&children);
+        let mut results = Vec::with_capacity(children.len());
+        for child in &children {
             let result = match End::of(child)? {
                 End::Result(result) | End::Exception(result) => result,
                 End::Cancelled => cancelled_error_as_result(child)?,
             };
-            results.list_append(&result)?;
+            results.push(result);
         }
         // Behind the loop, because that marks every exception as retrieved.
         if self.cancel_requested.get() {
             // The request goes on to whoever awaits the gathering, whatever the children made of it.
-            let last = list_items(&children).pop().unwrap_or_else(none_object);
-            return futures::set_exception(self, &*made_cancelled_error(&last)?);
+            let last = children.last().map_or(none(), |last| &**last);
+            return futures::set_exception(self, &*made_cancelled_error(last)?);
         }
-        futures::set_result(self, &results)
+        futures::set_result(self, &*list_from(results)?)
     }
 
     /// Children that outlive the gathering are awaited by nobody.

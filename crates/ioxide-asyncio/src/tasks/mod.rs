@@ -49,9 +49,10 @@ use ioxide_cpython::freelist::{FreeList, Recycled};
 use ioxide_cpython::gc::{Traverse, Visitor};
 use ioxide_cpython::methods::{Arguments, Signature, getter, given, method, method0, method1};
 use ioxide_cpython::module::Module;
+use ioxide_cpython::spare_integers::{give_back, number};
 use ioxide_cpython::task_registry as registry;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
-use ioxide_cpython::value::{integer, text};
+use ioxide_cpython::value::text;
 use ioxide_cpython::version::{
     CHECKS_CONTEXT, FutureObject, FutureState, HAS_CALL_GRAPH, INITIALIZES_ONCE, TaskObject,
     clear_instance_attributes,
@@ -94,6 +95,9 @@ impl Recycled for Task {
     fn release(&self) {
         registry::unregister(self);
         clear_instance_attributes(self);
+        if let Some(name) = self.name.take() {
+            give_back(name);
+        }
         self.clear_task_fields();
     }
 }
@@ -404,7 +408,7 @@ fn cancel_with_message(awaited: &Any, message: &Any) -> Result<bool> {
 
 fn task_name(name: Option<&Any>) -> Result<Object> {
     match name {
-        None => integer(NAME_COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1),
+        None => number(NAME_COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1),
         Some(name) => name.str(),
     }
 }

@@ -263,6 +263,9 @@ pub const SENDFILE_ALWAYS_SEEKS: bool = cfg!(Py_3_14);
 /// Whether `gather` counts children that are done already at once, and not in the next turn.
 pub const GATHER_COUNTS_DONE_AT_ONCE: bool = cfg!(Py_3_12);
 
+/// Whether every argument of a call is a reference of its own.
+pub(crate) const CALLS_OWN_ARGUMENTS: bool = cfg!(not(Py_3_14));
+
 /// Whether `wait_for` awaits in the caller's own task.
 pub const WAITS_IN_OWN_TASK: bool = cfg!(Py_3_12);
 

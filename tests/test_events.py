@@ -498,7 +498,7 @@ def test_a_busy_loop_looks_at_its_first_descriptor(loop: Loop) -> None:
 ATTRIBUTES = [
     "slow_callback_duration", "_clock_resolution", "_current_handle", "_exception_handler", "_default_executor",
     "_executor_shutdown_called", "_asyncgens", "_asyncgens_shutdown_called", "_signal_handlers",
-    "_unix_server_sockets", "_transports",
+    "_transports",
 ]  # fmt: skip
 
 

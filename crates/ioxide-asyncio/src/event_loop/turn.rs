@@ -37,6 +37,10 @@ const WAIT_AT_LEAST_EVERY: Duration = Duration::from_micros(50);
 /// So many bytes to be sent do not wait for the end of the turn: they would leave the processor's nearest caches.
 const FLUSH_AT: usize = 128 * 1024;
 
+/// In so many turns signals are looked for, where there is something to run: Python code looks for them itself. Before a wait
+/// the loop always does.
+const CHECK_SIGNALS_EVERY: u64 = 16;
+
 impl EventLoop {
     /// Fails: KeyboardInterrupt and SystemExit out of a callback, and kernel errors of the wait.
     pub fn run_once(&self) -> Result<()> {
@@ -49,11 +53,13 @@ impl EventLoop {
     /// Waits until there is something to do, or only looks where there is.
     fn wait(&self) -> Result<()> {
         let core = self.core();
-        check_signals()?;
         if core.inbox.is_pending() {
             self.receive_from_threads();
         }
-        let has_ready = !core.ready.borrow().is_empty() || core.stopping.get();
+        if !self.has_ready() || core.turn.get().is_multiple_of(CHECK_SIGNALS_EVERY) {
+            check_signals()?; // whose handlers may schedule
+        }
+        let has_ready = self.has_ready();
         if has_ready {
             core.late_wakes.make();
         }
@@ -77,6 +83,12 @@ impl EventLoop {
             self.receive_from_threads();
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn has_ready(&self) -> bool {
+        let core = self.core();
+        !core.ready.borrow().is_empty() || core.stopping.get()
     }
 
     /// Whether events may have been waiting for long enough (U1).

@@ -230,7 +230,7 @@ fn enter_step(procedure: &Procedure, resumed: Resumed) -> Result<Progress> {
 fn exit_step(procedure: &Procedure, _resumed: Resumed) -> Result<Progress> {
     let semaphore = semaphore_of(procedure)?;
     match (semaphore.kind().is_plain(semaphore)?, semaphore.is_bounded()) {
-        (true, false) => semaphore.release()?,
+        (true, false) => semaphore.give_back()?,
         (true, true) => semaphore.release_bounded()?,
         (false, _) => drop(semaphore.call_method0(&ioxide_cpython::names().release)?),
     }
@@ -321,6 +321,12 @@ impl Semaphore {
         if !kind.is_plain(self)? {
             return KINDS.get().semaphore.asyncios(self, c"release", &[]).map(drop);
         }
+        self.give_back()
+    }
+
+    /// `release` where the short cuts hold.
+    #[inline]
+    fn give_back(&self) -> Result<()> {
         self.core().value.add(1)?;
         self.wake_up_next().map(drop)
     }

@@ -52,10 +52,10 @@ impl FileRef {
     /// Reads at `offset` what the page cache has: at most `buffer.len()` bytes, zero at the end of the file.
     pub fn read_at_now(self, buffer: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<Now<usize>> {
         let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        // SAFETY: F1; the kernel writes at most `iov_len` bytes, no uninitialised ones, into `buffer`.
-        let read =
-            transfer(|| unsafe { libc::preadv2(self.0, &part, 1, offset as libc::off_t, libc::RWF_NOWAIT) });
-        now(read)
+        now(transfer(|| {
+            // SAFETY: F1; the kernel writes at most `iov_len` bytes, no uninitialised ones, into `buffer`.
+            unsafe { libc::preadv2(self.0, &part, 1, offset as libc::off_t, libc::RWF_NOWAIT) }
+        }))
     }
 
     /// Reads at `offset`, waiting for the disk.

@@ -8,7 +8,9 @@
 //! P2. `unfinished` counts what was submitted and has not ended; `wait_until_finished` returns when it was zero.
 //! P3. A thread is woken only where none is on its way to the queue; who takes a job and leaves others wakes the next. So a
 //!     flood of short jobs costs few wake-ups, and jobs that block still get all threads.
-//! P4. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
+//! P4. A thread that is woken takes a free processor, and none from the thread that woke it: a flood of jobs would switch
+//!     threads for each job otherwise, and the loop would wait for copies of its own files.
+//! P5. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -54,7 +56,7 @@ impl Pool {
         Pool { shared: Arc::new(Shared::default()), most_threads: most_threads.max(1) }
     }
 
-    /// The pool of this process (P4).
+    /// The pool of this process (P5).
     pub fn shared() -> Pool {
         static SHARED: Mutex<Option<(u32, Pool)>> = Mutex::new(None);
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +120,7 @@ impl Shared {
     }
 
     fn work(&self) {
+        give_way();
         let mut state = self.lock();
         while let Some(job) = self.next_job(state) {
             // P1: the job's own channel is dropped with it, which tells the one who waits.
@@ -158,6 +161,18 @@ impl Shared {
                 state.threads -= 1;
                 return None;
             }
+        }
+    }
+}
+
+/// Makes this thread one that preempts nobody when it is woken (P4); its share of the processor stays the same. What
+/// somebody has chosen for the whole program is left alone.
+fn give_way() {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: zero is the calling thread; the structure is read during the call only. A refusal changes nothing.
+    unsafe {
+        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
+            let _ = libc::sched_setscheduler(0, libc::SCHED_BATCH, &priority);
         }
     }
 }

@@ -359,3 +359,30 @@ def test_closing_the_loop_ends_writes_whole(loop_factory: LoopFactory, tmp_path:
         time.sleep(0.001)  # a thread goes on after the loop
     descriptors[0].detach().close()
     assert path.read_bytes() == b"p" * MEBIBYTE
+
+
+def test_many_operations_grow_neither_descriptors_nor_memory(run: Run, tmp_path: Path) -> None:
+    """A tenth of what `benches/files.py --rows growth` does; a byte lost in each operation would be seen by both."""
+    path = tmp_path / "file"
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    async def work(operations: int) -> None:
+        for _ in range(operations // 4):
+            async with ioxide.open(path, "wb") as file:
+                await file.write(b"x" * 4096)
+            async with ioxide.open(path, "rb") as file:
+                assert len(await file.read()) == 4096
+            async with ioxide.open(path) as text:
+                assert [line async for line in text] == ["x" * 4096]
+
+    async def main() -> tuple[int, int]:
+        await work(1000)
+        descriptors, memory = len(os.listdir("/proc/self/fd")), resident()
+        await work(4000)
+        return len(os.listdir("/proc/self/fd")) - descriptors, resident() - memory
+
+    descriptors, memory = run(main())
+    # One lost window would be 64 KiB for each of the 3,000 files.
+    assert descriptors == 0 and memory < 4 * MEBIBYTE

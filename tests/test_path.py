@@ -182,3 +182,33 @@ def test_a_failed_atomic_write_leaves_the_old_content_and_nothing_else(run: Run,
 
     run(main())
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_the_whole_surface_of_this_pythons_pathlib_is_there_as_what_it_is() -> None:
+    """What only handles names is pathlib's own; what asks the disk is awaited, what yields is iterated with `async for`."""
+    left_out = {
+        "from_uri": "PurePath has no such method; a URI is `ioxide.Path(pathlib.Path.from_uri(...))`",
+        "info": "an object with synchronous methods that ask the disk",
+        "is_junction": "Windows only: False on every path of this system",
+    }
+    names = {name for name in dir(pathlib.Path) if not name.startswith("_")}
+    missing = names - set(dir(ioxide.Path)) - set(left_out)
+    assert not missing
+    pure = set(dir(pathlib.PurePosixPath))
+    for name in sorted(names - pure - set(left_out) - {"open"}):
+        method = inspect.getattr_static(ioxide.Path, name)
+        method = getattr(method, "__func__", method)
+        assert inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method), name
+
+
+def test_arguments_are_those_of_pathlib() -> None:
+    """Each parameter that this Python's pathlib has is taken; more are from later versions, or ioxide's own."""
+    takes_all = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+    for name in dir(pathlib.Path):
+        theirs = getattr(pathlib.Path, name)
+        if name.startswith("_") or not inspect.isfunction(theirs) or not hasattr(ioxide.Path, name):
+            continue
+        expected = inspect.signature(theirs).parameters
+        actual = inspect.signature(getattr(ioxide.Path, name)).parameters
+        if not any(parameter.kind in takes_all for parameter in actual.values()):
+            assert set(expected) - set(actual) <= {"_stacklevel"}, name

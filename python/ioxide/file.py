@@ -33,6 +33,8 @@ Descriptor = int
 
 # What `RawFile._ready` is asked for, besides a number of bytes.
 ALL, LINE, LINE_OR_RETURN = -1, -2, -3
+# Stands for an empty queue until there is something to put into one; nobody changes it.
+NOTHING: deque[Any] = deque(maxlen=0)
 # Iteration reads so many lines at a time.
 LINES_AT_MOST = 512
 
@@ -54,21 +56,27 @@ class AsyncFile:
         self._busy = False
         self._dirty = False
         self._iterating = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._lines: deque[Any] = deque()
+        # Most files are closed without ever needing a queue, which costs as much to make as a small read.
+        self._waiting: deque[asyncio.Future[None]] = NOTHING
+        self._lines: deque[Any] = NOTHING
 
     # One operation at a time (O1).
 
     async def _enter_in_turn(self) -> None:
         """Wait until nothing is under way any more; who leaves hands the file over."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._queue().append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave()
             raise
+
+    def _queue(self) -> deque[asyncio.Future[None]]:
+        if self._waiting is NOTHING:
+            self._waiting = deque()
+        return self._waiting
 
     def _leave(self) -> None:
         self._busy = False
@@ -179,16 +187,16 @@ class AsyncFile:
 
     async def read(self, size: int | None = -1, /) -> Any:
         """Read at most `size` bytes or characters; all up to the end of the file without a size."""
-        return await self._operate(self._need(size), self._file.read, -1 if size is None else size)
+        return await self._operate(self._need(size), self._file.read, size)
 
     def _need(self, size: int | None) -> int:
         return ALL if size is None or size < 0 else size * self._unit
 
     async def readline(self, size: int | None = -1, /) -> Any:
         """Read a line with its end; an empty one at the end of the file."""
-        if self._iterating and self._lines and (size is None or size < 0) and not self._busy:
+        if self._iterating and self._lines and size is not None and size < 0 and not self._busy:
             return self._lines.popleft()
-        return await self._operate(self._line, self._file.readline, -1 if size is None else size)
+        return await self._operate(self._line, self._file.readline, size)
 
     async def readlines(self, hint: int | None = -1, /) -> list[Any]:
         """Read the lines up to the end of the file, or until they have `hint` bytes or characters."""
@@ -221,7 +229,11 @@ class AsyncFile:
         raw = self._raw
         if not raw._ready(self._line):
             await self._wait(raw._fetch(self._line))
-        self._lines.extend(islice(self._file, min(max(raw._lines(self._line), 1), self._lines_ahead())))
+        ahead = islice(self._file, min(max(raw._lines(self._line), 1), self._lines_ahead()))
+        if self._lines is NOTHING:
+            self._lines = deque(ahead)
+        else:
+            self._lines.extend(ahead)
 
     def _lines_ahead(self) -> int:
         return LINES_AT_MOST
@@ -295,7 +307,7 @@ class AsyncFile:
             try:
                 await self._enter_in_turn()
             except asyncio.CancelledError:
-                self._waiting.appendleft(self._closing_turn())
+                self._queue().appendleft(self._closing_turn())
                 raise
         self._busy = True
         under_way = None
@@ -312,12 +324,12 @@ class AsyncFile:
                 finally:
                     self._leave()
             else:
-                self._waiting.appendleft(self._closing_turn())
+                self._queue().appendleft(self._closing_turn())
                 under_way.add_done_callback(self._forget)
 
     def _closed_at_once(self) -> bool:
         """Whether the file is closed; it is closed here if nothing has to be waited for."""
-        if not self._busy and not self._dirty:
+        if not self._busy and (not self._dirty or self._raw._writes_at_once()):
             self._file.close()
         return self._file.closed  # type: ignore[no-any-return]
 

@@ -27,6 +27,8 @@ from ioxide.text_file import TextFile
 
 __all__ = ("Opening", "begin", "check_arguments", "dress", "open")
 
+# How the kernel's names are written: what os.fsencode() uses.
+NAMES, NAME_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
 Opener = Callable[[Any, int], int]
 
@@ -139,6 +141,7 @@ async def _open(
         raise ValueError("Cannot use closefd=False with file name")
     else:
         sys.audit("open", file, parsed.raw, parsed.flags)
+        fresh = False
         if opener is not None:
             descriptor = await run_in_pool(opener, file, parsed.flags)
             if not isinstance(descriptor, int):
@@ -149,10 +152,11 @@ async def _open(
         else:
             if due_to_yield():
                 await asyncio.sleep(0)
-            encoded = os.fsencode(file) if isinstance(file, str) else file
+            encoded = file.encode(NAMES, NAME_ERRORS) if isinstance(file, str) else file
             opened = open_descriptor_now(file, encoded, parsed.flags, 0o666)
+            fresh = opened is not None
             descriptor = opened if opened is not None else await open_descriptor(file, encoded, parsed.flags, 0o666)
-        raw = begin(descriptor, file, parsed)
+        raw = begin(descriptor, file, parsed, opened_at_once=fresh)
     try:
         return dress(raw, mode, parsed, buffering, encoding, errors, newline)
     except BaseException:
@@ -180,8 +184,11 @@ def check_arguments(
     return parsed
 
 
-def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True) -> RawFile:
-    """A raw file over a descriptor, which is closed if it cannot be one: it is a directory's, say."""
+def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True, opened_at_once: bool = False) -> RawFile:
+    """A raw file over a descriptor, which is closed if it cannot be one: it is a directory's, say.
+
+    Nobody has moved the position of one that was just opened at once, and if it was created, it is in memory.
+    """
     try:
         raw = RawFile(descriptor, mode.raw, closefd)
     except OSError as error:
@@ -190,7 +197,7 @@ def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True) -> Ra
             error.filename = name
         raise
     raw.name = name
-    raw._begin(mode.raw)
+    raw._begin(mode.raw, opened_at_once)
     return raw
 
 

@@ -174,6 +174,9 @@ class _Memory:
     def _settle(self) -> None:
         return None
 
+    def _writes_at_once(self) -> bool:
+        return True
+
     def _lines(self, _need: int) -> int:
         return file.LINES_AT_MOST
 

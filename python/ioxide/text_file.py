@@ -63,13 +63,13 @@ class TextFile(AsyncFile):
         return ahead + await super().readlines(-1 if most == float("inf") else int(most) - length)
 
     async def readline(self, size: int | None = -1, /) -> str:
-        """Read a line with its end; an empty one at the end of the file."""
+        """Read a line with its end; an empty one at the end of the file. TypeError for None, as in files of text."""
         if self._lines and size is not None and size >= 0:
             line: str = self._lines.popleft()
             if len(line) > size:
                 self._lines.appendleft(line[size:])
             return line[:size]
-        if self._lines:
+        if self._lines and size is not None:
             return self._lines.popleft()  # type: ignore[no-any-return]
         text: str = await super().readline(size)
         return text

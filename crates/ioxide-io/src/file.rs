@@ -229,7 +229,7 @@ pub fn open_now(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>> 
     // A FIFO without its other end must not hold up the loop: O_NONBLOCK opens it at once, and then it is not this
     // function's business.
     let how = OpenHow { flags: (flags | libc::O_NONBLOCK) as u64, mode: 0, resolve: RESOLVE_CACHED };
-    match open_at_with(path, &how) {
+    match open_at_with(libc::AT_FDCWD, path, &how) {
         Ok(file) => regular_in_blocking_mode(file, flags),
         Err(error) => match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENXIO) => Ok(Now::WouldBlock),
@@ -258,21 +258,17 @@ fn open_in_memory(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>
         mode: 0,
         resolve: RESOLVE_CACHED,
     };
-    let Ok(folder) = open_at_with(&folder, &how) else { return Ok(Now::WouldBlock) };
+    let Ok(folder) = open_at_with(libc::AT_FDCWD, &folder, &how) else { return Ok(Now::WouldBlock) };
     if FileRef::new(folder.as_raw_fd()).storage() != Storage::Memory {
         return Ok(Now::WouldBlock);
     }
-    // A link may lead to a disk, and a FIFO waits for somebody: both are opened anew by a thread.
-    let careful = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    // SAFETY: a C string and an open descriptor; the new one is nobody else's.
-    let opened = unsafe {
-        let fd = libc::openat(folder.as_raw_fd(), name.as_ptr(), careful, mode);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    };
-    match opened {
+    // A link or a file that is mounted there may lead to a disk, and a FIFO waits for somebody: they are opened anew by a thread.
+    let careful = (flags | libc::O_NOFOLLOW | libc::O_NONBLOCK) as u64;
+    let how = OpenHow { flags: careful, mode: u64::from(mode & 0o7777), resolve: RESOLVE_NO_XDEV };
+    match open_at_with(folder.as_raw_fd(), &name, &how) {
         Ok(file) => regular_in_blocking_mode(file, flags),
         Err(error) => match error.raw_os_error() {
-            Some(libc::ELOOP | libc::ENXIO | libc::EAGAIN | libc::EINTR) => Ok(Now::WouldBlock),
+            Some(libc::ELOOP | libc::ENXIO | libc::EXDEV | libc::EAGAIN | libc::EINTR) => Ok(Now::WouldBlock),
             _ => Err(error),
         },
     }
@@ -281,7 +277,11 @@ fn open_in_memory(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>
 /// Whether the kernel can answer for the path without waiting for a disk: it has every part of it, or knows that it is missing.
 pub fn path_is_cached(path: &CStr, follow: bool) -> bool {
     let flags = libc::O_PATH | libc::O_CLOEXEC | if follow { 0 } else { libc::O_NOFOLLOW };
-    match open_at_with(path, &OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED }) {
+    match open_at_with(
+        libc::AT_FDCWD,
+        path,
+        &OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED },
+    ) {
         Ok(_) => true,
         Err(error) => !matches!(
             error.raw_os_error(),
@@ -290,10 +290,10 @@ pub fn path_is_cached(path: &CStr, follow: bool) -> bool {
     }
 }
 
-fn open_at_with(path: &CStr, how: &OpenHow) -> io::Result<OwnedFd> {
+fn open_at_with(folder: RawFd, path: &CStr, how: &OpenHow) -> io::Result<OwnedFd> {
     // SAFETY: a C string, and a struct of the size that is told; the descriptor is new and nobody else's.
     unsafe {
-        let fd = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), how, size_of::<OpenHow>());
+        let fd = libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), how, size_of::<OpenHow>());
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
     }
 }
@@ -305,6 +305,7 @@ struct OpenHow {
     resolve: u64,
 }
 
+const RESOLVE_NO_XDEV: u64 = 0x01;
 const RESOLVE_CACHED: u64 = 0x20;
 
 /// A regular file or a directory, with the O_NONBLOCK of `open_now` taken back; devices and FIFOs are opened anew by a thread.

@@ -27,7 +27,7 @@ use ioxide_cpython::module::Module;
 use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
 use ioxide_cpython::value::integer;
-use ioxide_cpython::{Any, Object, Once, Raised, Result};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, none};
 use ioxide_io::operation::Pending;
 use ioxide_io::{FileRef, Need};
 use std::cell::{Cell, RefCell};
@@ -141,8 +141,9 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
 fn methods() -> Vec<ioxide_cpython::methods::Definition> {
     vec![
         documented(
-            method1(c"_begin", RawFile::begin),
-            c"_begin($self, mode, /)\n--\n\nLook at what was opened: called once, after __init__, with its mode.",
+            method(c"_begin", RawFile::begin),
+            c"_begin($self, mode, at_once)\n--\n\nLook at what was opened: called once, after __init__, with its mode, and \
+              whether `_open_descriptor_now` has opened it.",
         ),
         documented(
             method1(c"_ready", RawFile::ready),
@@ -156,6 +157,10 @@ fn methods() -> Vec<ioxide_cpython::methods::Definition> {
         documented(
             method0(c"_settle", RawFile::settle),
             c"_settle($self, /)\n--\n\nA future that is done when what was written is the kernel's, or None.",
+        ),
+        documented(
+            method0(c"_writes_at_once", RawFile::writes_at_once),
+            c"_writes_at_once($self, /)\n--\n\nWhether writing waits for nothing: the file is in memory.",
         ),
         documented(
             method1(c"_lines", RawFile::lines),
@@ -219,23 +224,32 @@ impl RawFile {
     }
 
     /// Called once, after `FileIO.__init__`: looks at what was opened.
-    fn begin(&self, mode: &Any) -> Result<()> {
+    fn begin(&self, arguments: Arguments<'_>) -> Result<()> {
+        const BEGIN: Signature<2> =
+            Signature { function: "_begin", names: ["mode", "at_once"], required: 2, positional: 2 };
+        let [mode, at_once] = BEGIN.bind(arguments)?;
         let core = self.core();
         let descriptor = BASE.get().fileno.call1(self)?.to_i32()?;
-        let position = FileRef::new(descriptor).position();
-        let seekable = position.is_some();
-        let text = mode.to_text()?;
+        let text = mode.unwrap_or(none()).to_text()?;
         let mode = text.as_str();
+        let backend = Backend::of_process()?;
+        // At once, only regular files are opened; FileIO has moved to the end where it appends.
+        let at_once = backend == Backend::Automatic && at_once.map_or(Ok(false), Any::is_true)?;
+        let is_at_start = at_once && !mode.contains('a');
+        let position = if is_at_start { Some(0) } else { FileRef::new(descriptor).position() };
+        let seekable = position.is_some();
         core.descriptor.set(descriptor);
         core.seekable.set(seekable);
         core.readable.set(mode.contains(['r', '+']));
         core.writable.set(mode.contains(['w', 'a', 'x', '+']));
         core.appends.set(mode.contains('a'));
-        core.access.set(match Backend::of_process()? {
+        core.access.set(match backend {
             // Pipes and terminals wait for somebody, and not for a disk.
             _ if !seekable => Access::Waiting,
             Backend::Inline => Access::Resident,
             Backend::Uring | Backend::Threads => Access::Waiting,
+            // Created at once: in memory, as `open_now` says.
+            Backend::Automatic if at_once && mode.contains(['w', 'x', 'a']) => Access::Resident,
             Backend::Automatic => Access::Cached,
         });
         if let Some(position) = position {

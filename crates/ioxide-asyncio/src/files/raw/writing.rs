@@ -46,7 +46,7 @@ impl RawFile {
         if core.pending.borrow().is_empty() {
             return Ok(none_object());
         }
-        if core.access.get() == Access::Resident || self.is_in_memory()? {
+        if self.writes_at_once()? {
             return self.write_pending().map(|()| none_object());
         }
         let file = self.file()?;
@@ -62,6 +62,10 @@ impl RawFile {
             true => submit_operation(writing, finish),
             false => submit(move || writing.run(), finish),
         }
+    }
+
+    pub(super) fn writes_at_once(&self) -> Result<bool> {
+        Ok(self.core().access.get() == Access::Resident || self.is_in_memory()?)
     }
 
     /// Asked once, when the first bytes leave: who only reads need not know.

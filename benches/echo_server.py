@@ -112,11 +112,14 @@ def listen(address: list[str]) -> socket.socket:
     """Listens before any loop has the socket, so the same way for all of them, and announces the port."""
     if address[0] == "udp":
         return bind()
-    listener = socket.socket(socket.AF_INET if address[0] == "tcp" else socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind((HOST, 0) if address[0] == "tcp" else address[1])
+    is_tcp = address[0] == "tcp"
+    # With its protocol named, as by create_server(host, port): asyncio sets TCP_NODELAY on no other.
+    family, protocol = (socket.AF_INET, socket.IPPROTO_TCP) if is_tcp else (socket.AF_UNIX, 0)
+    listener = socket.socket(family, socket.SOCK_STREAM, protocol)
+    listener.bind((HOST, 0) if is_tcp else address[1])
     listener.listen(BACKLOG)
     listener.setblocking(False)
-    port = listener.getsockname()[1] if address[0] == "tcp" else 0
+    port = listener.getsockname()[1] if is_tcp else 0
     print(f"listening {port}", flush=True)
     return listener
 
@@ -150,8 +153,9 @@ def serve_protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[soc
     async def serve(listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         create = loop.create_server if listener.family == socket.AF_INET else loop.create_unix_server
-        async with await create(factory, sock=listener, backlog=BACKLOG):
-            await forever()  # and not serve_forever(), after which rloop refuses connections
+        server = await create(factory, sock=listener, backlog=BACKLOG)  # no `async with`: rsloop's has none
+        await forever()  # and not serve_forever(), after which rloop refuses connections
+        server.close()
 
     return serve
 
@@ -172,8 +176,9 @@ async def echo_datagrams(bound: socket.socket) -> None:
 def serve_streams(echo: Callable[..., Awaitable[None]]) -> Callable[[socket.socket], Awaitable[None]]:
     async def serve(listener: socket.socket) -> None:
         start = asyncio.start_server if listener.family == socket.AF_INET else asyncio.start_unix_server
-        async with await start(echo, sock=listener, backlog=BACKLOG):
-            await forever()  # as above
+        server = await start(echo, sock=listener, backlog=BACKLOG)
+        await forever()  # as above
+        server.close()
 
     return serve
 

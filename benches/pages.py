@@ -216,7 +216,7 @@ def summary_names(results: dict[str, Any]) -> list[str]:
 
 
 def summary_plot(results: dict[str, Any]) -> str:
-    names = [name for name in summary_names(results) if name != "uvloop"]
+    names = [name for name in summary_names(results) if name in ("asyncio", "zuvloop", "ioxide loop", "ioxide")]
     groups = {
         label.replace("`", ""): {name: report.ratio(result, case, name, "uvloop") for name in names}
         for result, case, label in summary_rows(results)

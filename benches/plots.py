@@ -82,7 +82,7 @@ def bars(
     """Groups of horizontal bars, a bar a name; `marked` is where a line stands, for ratios at 1."""
     found = [value for group in groups.values() for value in group.values() if value is not None]
     # What is far beyond the rest is cut off, and its figure tells.
-    most = max(min(max(found, default=1.0), 4 * (marked or math.inf)), marked or 0.0) or 1.0
+    most = max(min(max(found, default=1.0), 2 * (marked or math.inf)), marked or 0.0) or 1.0
     scale = (WIDTH - LABELS - RIGHT) / most
     y = 64.0
     parts = [text(10, 37, subtitle, "small"), *legend(names, 54)]

@@ -36,8 +36,9 @@ WARM_UP = 50  # connections, before memory is counted
 async def serve(file: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    async with await asyncio.get_running_loop().create_server(Echo, sock=listen(["tcp"]), ssl=context, backlog=4096):
-        await forever()
+    server = await asyncio.get_running_loop().create_server(Echo, sock=listen(["tcp"]), ssl=context, backlog=4096)
+    await forever()
+    server.close()
 
 
 def make_certificate(directory: str) -> str:

@@ -57,7 +57,7 @@ def test_results_and_exceptions_arrive() -> None:
             fail(TimeoutError("late")),
         ):
             submit = side.run_coroutine_threadsafe
-            seen.append(await from_another_thread(lambda: ended(submit(coroutine, loop))))  # noqa: B023
+            seen.append(await from_another_thread(lambda: ended(submit(coroutine, loop))))
         return seen
 
     assert same_on_all_sides(main)[0] == 8
@@ -209,7 +209,7 @@ def test_many_from_many_threads(side: Side) -> None:
             return [future.result(20) for future in futures]
 
         lists = await asyncio.gather(*(asyncio.to_thread(submit, 100 * thread) for thread in range(4)))
-        return sum(lists, [])
+        return [result for results in lists for result in results]
 
     assert side.run(main()) == [2 * (100 * thread + n) for thread in range(4) for n in range(50)]
 

@@ -19,7 +19,7 @@ from asyncio import sleep as sleep
 from asyncio import wait as wait
 from asyncio import wait_for as wait_for
 from asyncio import wrap_future as wrap_future
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, final
 
 _Result = TypeVar("_Result")
@@ -51,6 +51,13 @@ class Timeout(asyncio.Timeout): ...  # type: ignore[misc]
 def timeout(delay: float | None) -> Timeout: ...
 def timeout_at(when: float | None) -> Timeout: ...
 async def to_thread(func: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> _Result: ...
+
+async def staggered_race(
+    coro_fns: Iterable[Callable[[], Awaitable[_Result]]],
+    delay: float | None,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> tuple[_Result | None, int | None, list[BaseException | None]]: ...
 
 class StreamReader(asyncio.StreamReader): ...
 class StreamReaderProtocol(asyncio.StreamReaderProtocol): ...

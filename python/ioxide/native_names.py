@@ -26,6 +26,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
     ),
     "locks": ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier"),
     "queues": ("Queue", "PriorityQueue", "LifoQueue"),
+    "staggered": ("staggered_race",),
     "taskgroups": ("TaskGroup",),
     "tasks": (
         "Task",

@@ -14,6 +14,7 @@ mod reprs;
 mod servers;
 mod shells;
 mod sslproto;
+mod staggered;
 mod streams;
 mod taskgroups;
 mod tasks;
@@ -47,6 +48,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     locks::add_to(module)?;
     queues::add_to(module)?;
     taskgroups::add_to(module)?;
+    staggered::add_to(module)?;
     tasks::add_to(module)?;
     threads::add_to(module)?;
     timeouts::add_to(module)?;

@@ -41,6 +41,8 @@ use originals::originals;
 use spawn::spawning_loop;
 
 pub use step::{run_step, run_throw, run_wakeup};
+pub use wait::wait_for_all;
+pub use wait_for::wait_for_at_most;
 
 use crate::event_loop::{EventLoop, Ready, is_debug};
 use crate::futures::{self, Future};

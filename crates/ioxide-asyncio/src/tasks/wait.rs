@@ -45,6 +45,12 @@ pub fn wait(arguments: Arguments<'_>) -> Result<Object> {
     )
 }
 
+/// `wait(awaited)`, for ioxide's own use.
+pub fn wait_for_all(awaited: Object) -> Result<Object> {
+    let return_when = text("ALL_COMPLETED")?;
+    traced_coroutine("wait", Wait { awaited, timeout: none_object(), return_when, stage: Stage::Created })
+}
+
 struct Wait {
     awaited: Object,
     timeout: Object,

@@ -30,7 +30,11 @@ const WAIT_FOR: Signature<2> =
 /// `wait_for(fut, timeout)`
 pub fn wait_for(arguments: Arguments<'_>) -> Result<Object> {
     let [awaitable, timeout] = WAIT_FOR.bind(arguments)?;
-    let (awaitable, timeout) = (awaitable.unwrap_or(none()), timeout.unwrap_or(none()));
+    wait_for_at_most(awaitable.unwrap_or(none()), timeout.unwrap_or(none()))
+}
+
+/// `wait_for(awaitable, timeout)`, for ioxide's own use.
+pub fn wait_for_at_most(awaitable: &Any, timeout: &Any) -> Result<Object> {
     if !WAITS_IN_OWN_TASK {
         return traced_coroutine("wait_for", WaitForTask::new(awaitable.to_object(), timeout.to_object()));
     }

@@ -69,6 +69,13 @@ def test_signature() -> None:
     assert inspect.iscoroutinefunction(ioxide.staggered_race)
 
 
+def test_the_running_asyncios_race_is_known() -> None:
+    """Otherwise its own coroutine runs, which is right and slower."""
+    coroutine = ioxide.staggered_race([], None)
+    assert type(coroutine).__module__ == "ioxide"
+    coroutine.close()
+
+
 def test_who_wins() -> None:
     async def program(race: Race) -> list[Any]:
         def later(result: Any) -> Callable[[], Any]:

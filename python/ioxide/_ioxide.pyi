@@ -7,6 +7,7 @@ takes for abstract; BaseEventLoop declares the same ones as implemented.
 
 import asyncio
 import io
+from asyncio import all_tasks as all_tasks
 from asyncio import as_completed as as_completed
 from asyncio import create_task as create_task
 from asyncio import ensure_future as ensure_future

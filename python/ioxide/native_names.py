@@ -30,6 +30,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "taskgroups": ("TaskGroup",),
     "tasks": (
         "Task",
+        "all_tasks",
         "as_completed",
         "create_eager_task_factory",
         "create_task",

@@ -1,6 +1,6 @@
 """asyncio.runners on ioxide: `Runner` and `run`.
 
-What it is: asyncio's own runner with another default factory.
+What it is: asyncio's own runner with another default factory, in Python on purpose: it runs once a program.
 What it leaves to others: how a runner lives, cancels and handles Ctrl-C stays asyncio's code, of
 whatever Python version runs.
 

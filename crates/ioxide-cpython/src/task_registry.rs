@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::ptr::null;
 
 #[cfg(Py_3_14)]
-use crate::{Object, Once, imports};
+use crate::{Any, Object, Once, imports};
 
 /// The node of a task that is alive, to link the next one beside it; null if none is known.
 struct Neighbour(Cell<*const ListNode>);
@@ -28,8 +28,12 @@ static NEIGHBOUR: Neighbour = Neighbour(Cell::new(null()));
 static REGISTER_TASK: Once<Object> = Once::new();
 
 #[cfg(Py_3_14)]
+static ALL_TASKS: Once<Object> = Once::new();
+
+#[cfg(Py_3_14)]
 pub(crate) fn initialize() -> Result<()> {
     REGISTER_TASK.set(imports().asyncio_c_module.get_attribute_str(c"_register_task")?);
+    ALL_TASKS.set(imports().asyncio_c_module.get_attribute_str(c"all_tasks")?);
     Ok(())
 }
 
@@ -69,6 +73,14 @@ pub fn unregister(task: &TaskObject) {
     }
 }
 
+/// `asyncio.all_tasks(event_loop)`: a set of the loop's tasks that are not done.
+#[cfg(Py_3_14)]
+pub fn all_tasks(event_loop: &Any) -> Result<Object> {
+    ALL_TASKS.get().call1(event_loop)
+}
+
+#[cfg(not(Py_3_14))]
+pub use before_3_14::all_tasks;
 #[cfg(not(Py_3_14))]
 pub(crate) use before_3_14::initialize;
 #[cfg(not(Py_3_14))]
@@ -79,7 +91,7 @@ mod before_3_14 {
     use super::{Cell, ListNode, Result, TaskObject, null};
     use crate::call::import;
     use crate::methods::method1;
-    use crate::value::{dict, text, tuple};
+    use crate::value::{dict, set, set_add, text, tuple, weak_referent};
     use crate::{Any, Object, Once, imports, names};
 
     struct Head(ListNode);
@@ -89,6 +101,8 @@ mod before_3_14 {
 
     static HEAD: Head = Head(ListNode { next: Cell::new(null()), previous: Cell::new(null()) });
     static ALL_TASKS: Once<Object> = Once::new();
+    /// The tasks of asyncio's own class that are in their eager start, from 3.12 on.
+    static EAGER_TASKS: Once<Option<Object>> = Once::new();
 
     /// Puts a set in the place of the one in which asyncio's WeakSet of tasks notes who iterates over it. It tells us
     /// when somebody looks; in everything else it is the set that it replaces.
@@ -101,10 +115,12 @@ mod before_3_14 {
             None => module.get_attribute(&*text("_all_tasks")?)?,
         };
         ALL_TASKS.set(all_tasks.clone());
-        let set = import(c"builtins")?.get_attribute_str(c"set")?;
+        EAGER_TASKS.set(module.get_attribute_optional(&*text("_eager_tasks")?)?);
+        let class_of_sets = import(c"builtins")?.get_attribute_str(c"set")?;
         let namespace = dict()?;
         namespace.dict_set(&names().__slots__, &imports().empty_tuple)?;
-        let class = set.get_type().call(&[&*text("IteratingGuards")?, &*tuple(&[&set])?, &*namespace])?;
+        let bases = tuple(&[&class_of_sets])?;
+        let class = class_of_sets.get_type().call(&[&*text("IteratingGuards")?, &*bases, &*namespace])?;
         let guards = class.call0()?;
         crate::types::add_method(&class, method1(c"add", on_iteration))?;
         all_tasks.set_attribute(&names()._iterating, &guards)
@@ -112,7 +128,15 @@ mod before_3_14 {
 
     /// Somebody begins to iterate over the WeakSet: every live task goes into it first.
     fn on_iteration(guards: &Any, guard: &Any) -> Result<()> {
-        crate::value::set_add(guards, guard)?;
+        set_add(guards, guard)?;
+        for task in live_tasks() {
+            add_to_all_tasks(&task)?;
+        }
+        Ok(())
+    }
+
+    /// The tasks in our own list.
+    fn live_tasks() -> Vec<Object> {
         let mut live = Vec::new();
         let head: *const ListNode = &HEAD.0;
         let mut node = HEAD.0.next.get();
@@ -123,10 +147,32 @@ mod before_3_14 {
                 node = (*node).next.get();
             }
         }
-        for task in live {
-            add_to_all_tasks(&task)?;
+        live
+    }
+
+    /// `asyncio.all_tasks(event_loop)`, without ioxide's tasks entering the WeakSet: a set of the loop's tasks that are
+    /// not done.
+    pub fn all_tasks(event_loop: &Any) -> Result<Object> {
+        // All of them first: asking a task may run Python, which may change what is iterated over.
+        let mut tasks = live_tasks();
+        if let Some(eager) = EAGER_TASKS.get() {
+            tasks.extend(eager.iterate()?.collect::<Result<Vec<Object>>>()?);
         }
-        Ok(())
+        let references = ALL_TASKS.get().get_attribute_str(c"data")?.iterate()?;
+        for reference in references.collect::<Result<Vec<Object>>>()? {
+            tasks.extend(weak_referent(&reference)?);
+        }
+        let found = set()?;
+        for task in tasks {
+            let task_loop = match task.get_attribute_optional(&names().get_loop)? {
+                Some(get_loop) => get_loop.call0()?,
+                None => task.get_attribute(&names()._loop)?,
+            };
+            if task_loop.is(event_loop) && !task.call_method0(&names().done)?.is_true()? {
+                set_add(&found, &task)?;
+            }
+        }
+        Ok(found)
     }
 
     /// `WeakSet.add` as it is outside of an iteration: straight into its set of references.
@@ -134,7 +180,7 @@ mod before_3_14 {
         let all_tasks = ALL_TASKS.get();
         let remove = all_tasks.get_attribute_str(c"_remove")?;
         let reference = import(c"weakref")?.get_attribute_str(c"ref")?.call(&[task, &remove])?;
-        crate::value::set_add(&*all_tasks.get_attribute_str(c"data")?, &reference)
+        set_add(&*all_tasks.get_attribute_str(c"data")?, &reference)
     }
 
     pub fn register_first(task: &TaskObject) -> Result<()> {

@@ -50,12 +50,18 @@ impl Code {
         Ok(None)
     }
 
-    /// The functions that are defined in it.
+    /// The functions that are defined in it, without those that only tell annotations (3.14 and later).
     pub fn nested(&self) -> Result<Vec<Code>> {
         let constants = self.0.get_attribute_str(c"co_consts")?;
         let functions =
             constants.tuple_items().iter().filter(|constant| constant.get_type().is(self.0.get_type()));
-        Ok(functions.map(|code| Code(code.to_object())).collect())
+        let mut nested = Vec::new();
+        for code in functions {
+            if code.get_attribute_str(c"co_name")?.to_text()?.as_str() != "__annotate__" {
+                nested.push(Code(code.to_object()));
+            }
+        }
+        Ok(nested)
     }
 
     /// The one of them with that name.

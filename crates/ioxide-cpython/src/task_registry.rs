@@ -7,6 +7,8 @@
 //! Invariants:
 //! G1. A node is in a list exactly while both its pointers are set; its neighbours are alive: tasks leave the list
 //!     before they die.
+//! G2. A task is in the list of the thread that made it, where there is one a thread: all that `all_tasks` looks at is that
+//!     of its own.
 
 use crate::object::Result;
 use crate::version::{ListNode, TaskObject};
@@ -16,13 +18,16 @@ use std::ptr::null;
 #[cfg(Py_3_14)]
 use crate::{Any, Object, Once, imports};
 
-/// The node of a task that is alive, to link the next one beside it; null if none is known.
-struct Neighbour(Cell<*const ListNode>);
+/// The node of a task that is alive, to link the next one beside it, and whose list it is in (G2); null if none is known.
+struct Neighbour {
+    node: Cell<*const ListNode>,
+    list: Cell<i64>,
+}
 
 // SAFETY: touched under the GIL only.
 unsafe impl Sync for Neighbour {}
 
-static NEIGHBOUR: Neighbour = Neighbour(Cell::new(null()));
+static NEIGHBOUR: Neighbour = Neighbour { node: Cell::new(null()), list: Cell::new(0) };
 
 #[cfg(Py_3_14)]
 static REGISTER_TASK: Once<Object> = Once::new();
@@ -43,17 +48,28 @@ pub fn register(task: &TaskObject) -> Result<()> {
     if task.node.is_linked() {
         return Ok(());
     }
-    let neighbour = NEIGHBOUR.0.get();
-    NEIGHBOUR.0.set(&task.node);
+    let list = own_list();
+    let is_own = NEIGHBOUR.list.replace(list) == list;
+    let neighbour = NEIGHBOUR.node.replace(&task.node);
     // SAFETY: G1: the neighbour is a live task's node.
     match unsafe { neighbour.as_ref() } {
         // asyncio's own code may have taken a finished neighbour out of the list.
-        Some(neighbour) if neighbour.is_linked() => {
+        Some(neighbour) if is_own && neighbour.is_linked() => {
             task.node.link_after(neighbour);
             Ok(())
         }
         _ => register_first(task),
     }
+}
+
+/// Which list a task that is made now belongs to: threads have numbers that are never used again.
+#[inline(always)]
+fn own_list() -> i64 {
+    #[cfg(Py_3_14)]
+    // SAFETY: the GIL is held, so the thread has a state.
+    return unsafe { pyo3_ffi::PyThreadState_GetID(pyo3_ffi::PyThreadState_Get()) };
+    #[cfg(not(Py_3_14))]
+    return 0;
 }
 
 /// Links the first task of a list into asyncio's own, of this thread.
@@ -65,8 +81,8 @@ fn register_first(task: &TaskObject) -> Result<()> {
 /// The task is done or about to die.
 #[inline]
 pub fn unregister(task: &TaskObject) {
-    if std::ptr::eq(NEIGHBOUR.0.get(), &task.node) {
-        NEIGHBOUR.0.set(null());
+    if std::ptr::eq(NEIGHBOUR.node.get(), &task.node) {
+        NEIGHBOUR.node.set(null());
     }
     if task.node.is_linked() {
         task.node.unlink();

@@ -180,7 +180,7 @@ pub fn await_iterator(object: &Any) -> Result<Object> {
         }
     }
     let name = crate::exception::type_name(object);
-    Err(Raised::type_error(&format!("object {name} can't be used in 'await' expression")))
+    Err(Raised::type_error(&crate::version::cannot_be_awaited(&name)))
 }
 
 /// The exception instance that the arguments of `throw` stand for. Fails: TypeError.

@@ -269,6 +269,14 @@ pub(crate) const CALLS_OWN_ARGUMENTS: bool = cfg!(not(Py_3_14));
 /// Whether `wait_for` awaits in the caller's own task.
 pub const WAITS_IN_OWN_TASK: bool = cfg!(Py_3_12);
 
+/// What the TypeError of `await` says about an object of a class that cannot be awaited.
+pub(crate) fn cannot_be_awaited(class: &str) -> String {
+    match cfg!(Py_3_14) {
+        true => format!("'{class}' object can't be awaited"),
+        false => format!("object {class} can't be used in 'await' expression"),
+    }
+}
+
 /// Whether futures note who awaits them.
 pub const HAS_CALL_GRAPH: bool = cfg!(Py_3_14);
 

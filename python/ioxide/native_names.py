@@ -8,9 +8,13 @@ Invariants
 N1. Only names that a program can gain from. Handle, TimerHandle and Server are absent on purpose: a loop makes its own,
     nobody else does, and a foreign loop must go on making asyncio's.
 N2. A name that the running asyncio does not have (Queue's QueueShutDown before 3.13) is offered by `ioxide` only.
+N3. A function that asyncio has in C and that reads what ioxide writes stays asyncio's: `current_task` from 3.12 on,
+    `all_tasks` from 3.14 on.
 """
 
 from __future__ import annotations
+
+import sys
 
 NATIVE: dict[str, tuple[str, ...]] = {
     "coroutines": ("iscoroutine",),
@@ -30,7 +34,6 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "taskgroups": ("TaskGroup",),
     "tasks": (
         "Task",
-        "all_tasks",
         "as_completed",
         "create_eager_task_factory",
         "create_task",
@@ -42,6 +45,7 @@ NATIVE: dict[str, tuple[str, ...]] = {
         "sleep",
         "wait",
         "wait_for",
+        *(("all_tasks",) if sys.version_info < (3, 14) else ()),  # N3
     ),
     "threads": ("to_thread",),
     "timeouts": ("Timeout", "timeout", "timeout_at"),

@@ -15,8 +15,9 @@ use crate::version::{ListNode, TaskObject};
 use std::cell::Cell;
 use std::ptr::null;
 
+use crate::{Any, Object};
 #[cfg(Py_3_14)]
-use crate::{Any, Object, Once, imports};
+use crate::{Once, imports};
 
 /// The node of a task that is alive, to link the next one beside it, and whose list it is in (G2); null if none is known.
 struct Neighbour {
@@ -33,12 +34,8 @@ static NEIGHBOUR: Neighbour = Neighbour { node: Cell::new(null()), list: Cell::n
 static REGISTER_TASK: Once<Object> = Once::new();
 
 #[cfg(Py_3_14)]
-static ALL_TASKS: Once<Object> = Once::new();
-
-#[cfg(Py_3_14)]
 pub(crate) fn initialize() -> Result<()> {
     REGISTER_TASK.set(imports().asyncio_c_module.get_attribute_str(c"_register_task")?);
-    ALL_TASKS.set(imports().asyncio_c_module.get_attribute_str(c"all_tasks")?);
     Ok(())
 }
 
@@ -89,14 +86,12 @@ pub fn unregister(task: &TaskObject) {
     }
 }
 
-/// `asyncio.all_tasks(event_loop)`: a set of the loop's tasks that are not done.
+/// `asyncio.all_tasks(event_loop)`; `None` from 3.14 on, where asyncio's own is in C and reads the same list.
 #[cfg(Py_3_14)]
-pub fn all_tasks(event_loop: &Any) -> Result<Object> {
-    ALL_TASKS.get().call1(event_loop)
-}
-
+pub const ALL_TASKS: Option<fn(&Any) -> Result<Object>> = None;
 #[cfg(not(Py_3_14))]
-pub use before_3_14::all_tasks;
+pub const ALL_TASKS: Option<fn(&Any) -> Result<Object>> = Some(before_3_14::all_tasks);
+
 #[cfg(not(Py_3_14))]
 pub(crate) use before_3_14::initialize;
 #[cfg(not(Py_3_14))]

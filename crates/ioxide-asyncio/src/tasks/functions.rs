@@ -2,12 +2,12 @@
 //!
 //! Leaves to others: what they do (the files of their names).
 
-use super::{as_completed, eager, gather, shield, sleep, spawn, threadsafe, wait, wait_for};
+use super::{as_completed, eager, gather, originals, shield, sleep, spawn, threadsafe, wait, wait_for};
 use ioxide_cpython::current::get_running_loop;
 use ioxide_cpython::functions::{coroutine_function, function};
 use ioxide_cpython::methods::{Arguments, Signature, documented, given};
 use ioxide_cpython::module::Module;
-use ioxide_cpython::task_registry;
+use ioxide_cpython::task_registry::ALL_TASKS;
 use ioxide_cpython::version::{CREATE_TASK_FORWARDS, EAGER_FACTORY_FORWARDS};
 use ioxide_cpython::{Object, Result};
 use std::ffi::CStr;
@@ -27,22 +27,25 @@ const EAGER_TASK_FACTORY_DOC: &CStr = if EAGER_FACTORY_FORWARDS {
 };
 
 pub fn add_to(module: &Module<'_>) -> Result<()> {
-    module.add_function(documented(
-        function(c"all_tasks", all_tasks),
-        c"all_tasks(loop=None)\n--\n\nA set of the tasks of the loop, the running one by default, that are not done.",
-    ))?;
+    if ALL_TASKS.is_some() {
+        module.add_function(documented(
+            function(c"all_tasks", all_tasks),
+            c"all_tasks(loop=None)\n--\n\nA set of the tasks of the loop, the running one by default, that are not done.",
+        ))?;
+    }
     add_what_makes_tasks(module)?;
     add_what_waits(module)
 }
 
-const ALL_TASKS: Signature<1> =
+const ALL_TASKS_SIGNATURE: Signature<1> =
     Signature { function: "all_tasks", names: ["loop"], required: 0, positional: 1 };
 
 /// `all_tasks(loop=None)`
 fn all_tasks(arguments: Arguments<'_>) -> Result<Object> {
-    match given(ALL_TASKS.bind(arguments)?[0]) {
-        Some(event_loop) => task_registry::all_tasks(event_loop),
-        None => task_registry::all_tasks(&*get_running_loop()?),
+    let Some(all_tasks) = ALL_TASKS else { return arguments.call(&originals().all_tasks) };
+    match given(ALL_TASKS_SIGNATURE.bind(arguments)?[0]) {
+        Some(event_loop) => all_tasks(event_loop),
+        None => all_tasks(&*get_running_loop()?),
     }
 }
 

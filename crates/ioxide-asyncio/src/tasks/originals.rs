@@ -6,6 +6,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::{Object, Once, Result};
 
 pub struct Originals {
+    pub all_tasks: Object,
     pub as_completed: Object,
     pub create_task: Object,
     pub ensure_future: Object,
@@ -23,6 +24,7 @@ static ORIGINALS: Once<Originals> = Once::new();
 pub(super) fn initialize() -> Result<()> {
     let tasks = import(c"asyncio.tasks")?;
     ORIGINALS.set(Originals {
+        all_tasks: tasks.get_attribute_str(c"all_tasks")?,
         as_completed: tasks.get_attribute_str(c"as_completed")?,
         create_task: tasks.get_attribute_str(c"create_task")?,
         ensure_future: tasks.get_attribute_str(c"ensure_future")?,

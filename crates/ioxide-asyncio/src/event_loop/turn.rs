@@ -56,7 +56,7 @@ impl EventLoop {
         if core.inbox.is_pending() {
             self.receive_from_threads();
         }
-        if !self.has_ready() || core.turn.get().is_multiple_of(CHECK_SIGNALS_EVERY) {
+        if !self.has_ready() || core.turn.get() % CHECK_SIGNALS_EVERY == 0 {
             check_signals()?; // whose handlers may schedule
         }
         let has_ready = self.has_ready();

@@ -2,7 +2,8 @@
 //!
 //! From 3.14 on asyncio's register is a linked list through the tasks' own structs, one a thread, and ioxide's tasks
 //! are in it. Until 3.13 it is a WeakSet, whose upkeep costs more than a step; ioxide links its tasks in a list
-//! of its own and adds them to the WeakSet when somebody iterates over it, which is all that `all_tasks` does with it.
+//! of its own and adds them to the WeakSet when somebody iterates over it, which is all that asyncio's `all_tasks` does with
+//! it; ioxide's looks at both.
 //!
 //! Invariants:
 //! G1. A node is in a list exactly while both its pointers are set; its neighbours are alive: tasks leave the list
@@ -10,14 +11,12 @@
 //! G2. A task is in the list of the thread that made it, where there is one a thread: all that `all_tasks` looks at is that
 //!     of its own.
 
-use crate::object::Result;
+use crate::object::{Any, Object, Result};
 use crate::version::{ListNode, TaskObject};
-use std::cell::Cell;
-use std::ptr::null;
-
-use crate::{Any, Object};
 #[cfg(Py_3_14)]
 use crate::{Once, imports};
+use std::cell::Cell;
+use std::ptr::null;
 
 /// The node of a task that is alive, to link the next one beside it, and whose list it is in (G2); null if none is known.
 struct Neighbour {

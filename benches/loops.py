@@ -104,6 +104,6 @@ def choose(wanted: list[str]) -> tuple[list[str], dict[str, str]]:
         raise SystemExit(f"no such contender: {'; '.join(unknown)}; known: {'; '.join(CONTENDERS)}")
     reasons = {name: _reason_it_cannot_run(name) for name in wanted}
     absent = {name: reason for name, reason in reasons.items() if reason is not None}
-    if len(absent) == len(wanted):
+    if wanted and len(absent) == len(wanted):
         raise SystemExit(f"none of the wanted contenders can be made here: {absent}")
     return [name for name in wanted if name not in absent], absent

@@ -190,6 +190,7 @@ def test_the_whole_surface_of_this_pythons_pathlib_is_there_as_what_it_is() -> N
         "from_uri": "PurePath has no such method; a URI is `ioxide.Path(pathlib.Path.from_uri(...))`",
         "info": "an object with synchronous methods that ask the disk",
         "is_junction": "Windows only: False on every path of this system",
+        "link_to": "gone from pathlib since 3.12; `hardlink_to` is there",
     }
     names = {name for name in dir(pathlib.Path) if not name.startswith("_")}
     missing = names - set(dir(ioxide.Path)) - set(left_out)

@@ -168,7 +168,7 @@ def test_a_suspended_coroutine_in_a_cycle_is_collected(loop: Loop, future_class:
     future = future_class(loop=loop)
     coroutine = wait(future)
     coroutine.send(None)
-    future.add_done_callback(lambda _future: coroutine)
+    future.add_done_callback(lambda _future, held=coroutine: None)
     reference = weakref.ref(future)
     del future, coroutine
     gc.collect()

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial, wraps
@@ -129,6 +130,10 @@ class Path(pathlib.PurePosixPath):
     absolute = _method("absolute")
     expanduser = _method("expanduser")
 
+    async def is_junction(self) -> bool:
+        """Whether the path is a junction of Windows: never here."""
+        return False
+
     # What changes.
 
     chmod = _method("chmod")
@@ -181,6 +186,13 @@ class Path(pathlib.PurePosixPath):
         """The directories below this one with the names in them, as `pathlib.Path.walk` of 3.12."""
         async for directory, directories, others in fs.walk(os.fspath(self), top_down, on_error, follow_symlinks):
             yield type(self)(directory), directories, others
+
+    if sys.version_info >= (3, 13):
+
+        @classmethod
+        def from_uri(cls, uri: str) -> Self:
+            """The path that a `file:` URI names. Fails with ValueError, as pathlib's. Python 3.13 and later."""
+            return cls(pathlib.Path.from_uri(uri))
 
     @classmethod
     async def cwd(cls) -> Self:

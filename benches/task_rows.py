@@ -205,7 +205,7 @@ ROWS: dict[str, Row] = {
     "sleep(0)": Row(sleep_zero, 30_000, goal=4, loop_goal=2),
     "sleep(0) of one task": Row(sleep_zero_alone, 20_000, batched=False, goal=2, loop_goal=2),
     "gather of timed sleeps": Row(timed_sleeps, 5_000, timed=True, goal=7),
-    "spawn+gather": Row(spawn_and_gather, goal=6, loop_goal=2),
+    "spawn+gather": Row(spawn_and_gather, goal=10, largest_goal=6, loop_goal=2),
     "create_task+await": Row(create_task_and_await, batched=False, goal=4),
     "call_soon chain": Row(call_soon_chain, 20_000, batched=False, goal=2, loop_goal=2),
     "future wait": Row(future_wait, batched=False),

@@ -72,7 +72,7 @@ impl Rules {
             (2, true) if code.uses("create_future")? => Waits::ForTheLast,
             _ => return Ok(None),
         };
-        let starts_when_noted = racer.names_and_variables()?.iter().any(|name| name == "ok_to_start");
+        let starts_when_noted = racer.mentions("ok_to_start")?;
         let optimize = import(c"sys")?.get_attribute_str(c"flags")?.get_attribute_str(c"optimize")?;
         Ok(Some(Rules { waits, starts_when_noted, raises_unhandled: !optimize.is_true()? }))
     }
@@ -416,9 +416,7 @@ impl Race {
 
 impl Traverse for Race {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         for objects in [&self.running, &self.unhandled] {
             if let Ok(objects) = objects.try_borrow() {
                 for object in objects.iter() {
@@ -429,9 +427,7 @@ impl Traverse for Race {
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         drop((self.running.take(), self.unhandled.take()));
     }
 }
@@ -444,14 +440,10 @@ impl Racer {
 
 impl Traverse for Racer {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

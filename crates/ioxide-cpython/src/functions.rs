@@ -322,9 +322,7 @@ impl Function {
 
 impl Traverse for Function {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {

@@ -7,8 +7,9 @@
 //! I2. A spare int has the layout of `OneDigit`, and only numbers of one digit that the interpreter has no object of its own
 //!     for are put into it.
 
-use crate::object::{Any, Object, Raised, Result};
+use crate::object::{Any, Object, Result};
 use crate::value::integer;
+use crate::version::built_for_another_layout_of;
 use pyo3_ffi as ffi;
 use std::cell::UnsafeCell;
 
@@ -44,11 +45,7 @@ pub(crate) fn verify() -> Result<()> {
     };
     match (size, digit) {
         (SIZE_OF_ONE_DIGIT, 1_000_003) => Ok(()),
-        _ => {
-            // SAFETY: the interpreter never frees ImportError.
-            let class = unsafe { Any::from_ptr(ffi::PyExc_ImportError) };
-            Err(Raised::new(class, "ioxide was built for another layout of ints"))
-        }
+        _ => Err(built_for_another_layout_of("ints")),
     }
 }
 

@@ -5,7 +5,7 @@
 //!     `pycore_dict.h` of each version describe: a dictionary, or an array of values that knows how many it holds.
 //!     `verify` tries it out when the module is imported.
 
-use crate::object::{Any, Object, Raised, Result};
+use crate::object::{Any, Object, Result};
 use pyo3_ffi as ffi;
 
 const MANAGED_DICT: std::ffi::c_ulong = 1 << 4;
@@ -100,7 +100,5 @@ pub(super) fn verify() -> Result<()> {
     if answers == [false, true, false, true, false] {
         return Ok(());
     }
-    // SAFETY: the interpreter never frees ImportError.
-    let class = unsafe { Any::from_ptr(ffi::PyExc_ImportError) };
-    Err(Raised::new(class, "ioxide was built for another layout of instance attributes"))
+    Err(super::built_for_another_layout_of("instance attributes"))
 }

@@ -44,16 +44,23 @@ pub(crate) fn verify_layout(future: &Any, task: &Any, handle: &Any, timer_handle
         let found = unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize } as usize;
         if found != size {
             let message = format!(
-                "ioxide was built for another layout of asyncio: {} has {found} bytes here and {size} where it was built",
+                "asyncio: {} has {found} bytes here and {size} where it was built",
                 crate::exception::type_name_of_class(class),
             );
-            // SAFETY: the interpreter never frees ImportError.
-            return Err(Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message));
+            return Err(built_for_another_layout_of(&message));
         }
     }
     attributes::verify()?;
     verify_slots(handle, &HANDLE_SLOTS)?;
     verify_slots(timer_handle, &TIMER_HANDLE_SLOTS)
+}
+
+/// What a Python that ioxide was not built for raises when it imports ioxide: ImportError.
+#[cold]
+pub(crate) fn built_for_another_layout_of(what: &str) -> Raised {
+    let message = format!("ioxide was built for another layout of {what}");
+    // SAFETY: the interpreter never frees ImportError.
+    Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message)
 }
 
 /// Whether StopIteration has the struct that `returned` fills. Fails: ImportError.
@@ -66,9 +73,7 @@ pub(crate) fn verify_stop_iteration(class: &Any) -> Result<()> {
     if size == size_of::<StopIterationObject>() && offset == Some(expected) {
         return thread_state::initialize();
     }
-    // SAFETY: the interpreter never frees ImportError.
-    let import_error = unsafe { Any::from_ptr(ffi::PyExc_ImportError) };
-    Err(Raised::new(import_error, "ioxide was built for another layout of StopIteration"))
+    Err(built_for_another_layout_of("StopIteration"))
 }
 
 const HANDLE_SLOTS: [(&std::ffi::CStr, usize); 7] = [
@@ -90,10 +95,7 @@ fn verify_slots(class: &Any, slots: &[(&std::ffi::CStr, usize)]) -> Result<()> {
     for (name, offset) in slots {
         let descriptor = class.get_attribute_str(name)?;
         if member_offset(&descriptor) != Some(*offset) {
-            let message =
-                format!("ioxide was built for another layout of asyncio's {}", name.to_string_lossy());
-            // SAFETY: the interpreter never frees ImportError.
-            return Err(Raised::new(unsafe { Any::from_ptr(ffi::PyExc_ImportError) }, &message));
+            return Err(built_for_another_layout_of(&format!("asyncio's {}", name.to_string_lossy())));
         }
     }
     Ok(())

@@ -55,3 +55,14 @@ pub trait Traverse {
     fn traverse(&self, visitor: &mut Visitor);
     fn clear(&self);
 }
+
+/// The slots of an object, listed once for both.
+impl<const N: usize> Traverse for [&Slot; N] {
+    fn traverse(&self, visitor: &mut Visitor) {
+        self.iter().for_each(|slot| visitor.slot(slot));
+    }
+
+    fn clear(&self) {
+        self.iter().for_each(|slot| slot.clear());
+    }
+}

@@ -425,14 +425,10 @@ fn accept_in_python(socket: &Any) -> Result<Accepted> {
 
 impl Traverse for Listener {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

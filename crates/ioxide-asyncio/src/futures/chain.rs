@@ -306,16 +306,18 @@ fn state_of(source: &Any) -> Result<State> {
     source.call_method0(&names().result).map(State::Result)
 }
 
+impl Chain {
+    fn slots(&self) -> [&Slot; 4] {
+        [&self.source, &self.destination, &self.source_loop, &self.destination_loop]
+    }
+}
+
 impl Traverse for Chain {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in [&self.source, &self.destination, &self.source_loop, &self.destination_loop] {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in [&self.source, &self.destination, &self.source_loop, &self.destination_loop] {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

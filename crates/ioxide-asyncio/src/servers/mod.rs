@@ -282,9 +282,7 @@ impl ServerCore {
 impl Traverse for ServerCore {
     /// Weak references hold nothing and are not shown.
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         if let Ok(waiters) = self.waiters.try_borrow() {
             for waiter in waiters.iter().flatten() {
                 visitor.object(waiter);
@@ -293,9 +291,7 @@ impl Traverse for ServerCore {
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         let waiters = self.waiters.borrow_mut().take();
         drop(waiters);
     }

@@ -383,9 +383,7 @@ impl TlsCore {
 impl Traverse for TlsCore {
     /// The backlog's bytes objects refer to nothing and are not shown.
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         for limit in [&self.outgoing_high, &self.outgoing_low, &self.incoming_high, &self.incoming_low] {
             limit.traverse(visitor);
         }
@@ -393,9 +391,7 @@ impl Traverse for TlsCore {
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         self.engine.clear();
     }
 }

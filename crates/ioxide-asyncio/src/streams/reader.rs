@@ -438,16 +438,12 @@ impl ReaderCore {
 
 impl Traverse for ReaderCore {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         self.buffer.traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         self.buffer.clear();
     }
 }

@@ -286,14 +286,10 @@ impl WriterCore {
 
 impl Traverse for WriterCore {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

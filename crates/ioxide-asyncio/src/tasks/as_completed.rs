@@ -336,9 +336,7 @@ fn are_distinct(items: &[Object]) -> bool {
 
 impl Traverse for AsCompleted {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         self.bound.traverse(visitor);
         self.getters.traverse(visitor);
         if let Ok(done) = self.done.try_borrow() {
@@ -349,9 +347,7 @@ impl Traverse for AsCompleted {
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         self.bound.clear();
         self.getters.clear();
         let done = std::mem::take(&mut *self.done.borrow_mut());

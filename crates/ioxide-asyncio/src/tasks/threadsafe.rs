@@ -92,16 +92,18 @@ fn task(coroutine: &Any, event_loop: &Any) -> Result<Object> {
     originals().ensure_future.call_keywords(&[coroutine, event_loop], &keywords, 1)
 }
 
+impl Submission {
+    fn slots(&self) -> [&Slot; 3] {
+        [&self.coroutine, &self.event_loop, &self.future]
+    }
+}
+
 impl Traverse for Submission {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in [&self.coroutine, &self.event_loop, &self.future] {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in [&self.coroutine, &self.event_loop, &self.future] {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

@@ -270,9 +270,7 @@ impl Traverse for DatagramCore {
     /// Data and addresses that wait refer to nothing but text, bytes and numbers, and are not shown; what the program
     /// gave as an address is.
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         self.socket.traverse(visitor);
         if let Ok(unsent) = self.unsent.try_borrow() {
             unsent.iter().for_each(|unsent| visitor.object(&unsent.address));
@@ -281,9 +279,7 @@ impl Traverse for DatagramCore {
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         self.socket.clear();
         drop(self.unsent.take());
     }

@@ -385,16 +385,18 @@ impl Start {
     }
 }
 
+impl Start {
+    fn slots(&self) -> [&Slot; 5] {
+        [&self.popen, &self.program, &self.directory, &self.event_loop, &self.waiter]
+    }
+}
+
 impl Traverse for Start {
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in [&self.popen, &self.program, &self.directory, &self.event_loop, &self.waiter] {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in [&self.popen, &self.program, &self.directory, &self.event_loop, &self.waiter] {
-            slot.clear();
-        }
+        self.slots().clear();
     }
 }

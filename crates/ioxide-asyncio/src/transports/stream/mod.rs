@@ -263,17 +263,13 @@ impl StreamCore {
 impl Traverse for StreamCore {
     /// The queue's bytes objects refer to nothing and are not shown.
     fn traverse(&self, visitor: &mut Visitor) {
-        for slot in self.slots() {
-            visitor.slot(slot);
-        }
+        self.slots().traverse(visitor);
         self.socket.traverse(visitor);
         self.flow.traverse(visitor);
     }
 
     fn clear(&self) {
-        for slot in self.slots() {
-            slot.clear();
-        }
+        self.slots().clear();
         self.socket.clear();
     }
 }

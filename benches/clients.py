@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 import servers
 import worker
 from client_rows import ROWS
-from suite import Context, Goal, Measure, Workload
+from suite import NO_DEARER_THAN_PEERS, Context, Measure, Workload
 
 Start = Callable[[Context], AbstractContextManager[str]]
 
@@ -43,9 +43,6 @@ def postgres(context: Context) -> AbstractContextManager[str]:
     return servers.postgres()
 
 
-PEERS = ("asyncio", "uvloop", "rloop", "rsloop", "zuvloop")
-
-
 def workload(
     name: str, claim: str, cases: tuple[str, ...], start: Start | None, batch: int, unit: int, packages: tuple[str, ...]
 ) -> Workload:
@@ -58,7 +55,7 @@ def workload(
         details=("wall_ns", "threads", "peak_kib"),
         packages=packages,
         unit="CPU nanoseconds of the client per operation",
-        goals=tuple(Goal(peer, 1.0) for peer in PEERS),
+        goals=NO_DEARER_THAN_PEERS,
         short=cases[:1],
     )
 

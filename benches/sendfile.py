@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import loops
 import machine
-from processes import Process
+import worker
 from suite import Context, Figures, Goal, Workload, each
 
 LIMIT = "socket.sendfile"
@@ -84,10 +84,7 @@ def subject(name: str, case: str, size: int) -> None:
 
 
 def measure(name: str, context: Context, case: str) -> Figures:
-    command = [sys.executable, os.path.abspath(__file__), name, case, str(context.operations(MEBIBYTES) << 20)]
-    with Process(name, machine.MEASURED_CORE, command, loops.environment(name)) as process:
-        figures: Figures = json.loads(process.hear())
-        return figures
+    return worker.line_of(__file__, name, case, str(context.operations(MEBIBYTES) << 20))
 
 
 WORKLOADS = [

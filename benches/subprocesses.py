@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 
 import loops
-import machine
-from processes import Process
+import worker
 from suite import Context, Figures, Goal, Workload, each
 
 LIMIT = "Popen"
@@ -89,10 +87,7 @@ def subject(name: str, row: str, count: int) -> None:
 
 
 def measure(name: str, context: Context, case: str) -> Figures:
-    command = [sys.executable, os.path.abspath(__file__), name, case, str(context.operations(CHILDREN, 5))]
-    with Process(name, machine.MEASURED_CORE, command, loops.environment(name)) as process:
-        figures: Figures = json.loads(process.hear())
-        return figures
+    return worker.line_of(__file__, name, case, str(context.operations(CHILDREN, 5)))
 
 
 WORKLOADS = [

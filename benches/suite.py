@@ -80,6 +80,9 @@ class Goal:
         return self.cases is None or case in self.cases
 
 
+NO_DEARER_THAN_PEERS = tuple(Goal(peer, 1.0) for peer in ("asyncio", "uvloop", "rloop", "rsloop", "zuvloop"))
+
+
 @dataclass(frozen=True)
 class Workload:
     name: str

@@ -12,7 +12,7 @@ import sys
 
 import echo
 import machine
-from suite import Context, Figures, Goal, Workload, each
+from suite import NO_DEARER_THAN_PEERS, Context, Figures, Workload, each
 
 CONNECTIONS = 64
 HTTP = {"uvicorn with httptools": "uvicorn", "aiohttp server": "aiohttp"}
@@ -27,7 +27,6 @@ def measure(contender: str, context: Context, case: str) -> Figures:
     return echo.serve_and_load(command, contender, load, context)
 
 
-PEERS = ("asyncio", "uvloop", "rloop", "rsloop", "zuvloop")
 WORKLOADS = [
     Workload(
         "http",
@@ -36,7 +35,7 @@ WORKLOADS = [
         each(measure),
         unit="CPU nanoseconds of the server per request",
         details=echo.DETAILS,
-        goals=tuple(Goal(peer, 1.0) for peer in PEERS),
+        goals=NO_DEARER_THAN_PEERS,
         packages=("uvicorn", "httptools", "aiohttp"),
     ),
     Workload(
@@ -46,7 +45,7 @@ WORKLOADS = [
         each(measure),
         unit="CPU nanoseconds of the server per message",
         details=echo.DETAILS,
-        goals=tuple(Goal(peer, 1.0) for peer in PEERS),
+        goals=NO_DEARER_THAN_PEERS,
         packages=("websockets",),
         short=("websockets, 1 KiB",),
     ),

@@ -31,6 +31,14 @@ import machine
 from processes import Failed, Process
 
 
+def line_of(script: str, contender: str, *words: str) -> dict[str, float]:
+    """The figures that one process of a script, as `script contender words`, prints as one line."""
+    command = [sys.executable, os.path.abspath(script), contender, *words]
+    with Process(contender, machine.MEASURED_CORE, command, loops.environment(contender)) as process:
+        figures: dict[str, float] = json.loads(process.hear())
+        return figures
+
+
 @dataclass(frozen=True)
 class Row:
     run: Callable[[int, int], Awaitable[None]]

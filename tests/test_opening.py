@@ -105,3 +105,29 @@ def test_line_buffering_in_binary_mode_warns_as_open_does(run: Run, tmp_path: Pa
             await (await ioxide.open(tmp_path / "file", "wb", 1)).close()
 
     run(main())
+
+
+def test_an_opening_is_awaited_once_and_entered_as_often_as_its_file_is_open(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("content")
+
+    async def main() -> list[Any]:
+        opening = ioxide.open(path)
+        file = await opening
+        results = [await opening is file]
+        async with opening as entered:
+            results += [entered is file, await file.read()]
+            async with opening as again:
+                results.append(again is file)
+            results.append(file.closed)
+        return [*results, file.closed]
+
+    assert run(main()) == [True, True, "content", True, True, True]
+
+
+def test_an_opening_that_nobody_awaits_is_told(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.warns(RuntimeWarning, match="was never awaited"):
+            ioxide.open(tmp_path / "file")
+
+    run(main())

@@ -2,7 +2,8 @@
 
 What it is: Python's own buffered and text files over a raw file that is filled before an operation and emptied after it, so
 what an operation does is what it always does, and only where it waits differs.
-What it leaves to others: opening is `ioxide.opening`, text `ioxide.text_file`, reading without waiting `ioxide._ioxide`.
+What it leaves to others: opening is `ioxide.opening`, bytes `ioxide.binary_file`, text `ioxide.text_file`, reading
+without waiting `ioxide._ioxide`.
 
 Invariants
 O1. One operation at a time: `_busy` is true from its start until nothing of it is under way, in the kernel or on the pool.
@@ -16,7 +17,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -26,7 +27,7 @@ from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _RawFile as RawFile
 from ioxide._ioxide import _run_in_pool as run_in_pool
 
-__all__ = ("AsyncFile", "BinaryFile")
+__all__ = ("AsyncFile",)
 
 Result = TypeVar("Result")
 Descriptor = int
@@ -39,6 +40,17 @@ NOTHING: deque[Any] = deque(maxlen=0)
 LINES_AT_MOST = 512
 
 
+class _NothingLeft(Awaitable[None]):
+    """What is awaited where everything has been done: a coroutine would cost as much as the rest."""
+
+    def __await__(self) -> Any:
+        return EXHAUSTED
+
+
+EXHAUSTED: Iterator[Any] = iter(())
+NOTHING_LEFT = _NothingLeft()
+
+
 class AsyncFile:
     """A file whose operations are coroutines. Made by `ioxide.open`; not thread-safe, as nothing of asyncio's is.
 
@@ -49,6 +61,9 @@ class AsyncFile:
 
     _unit = 1  # bytes that one unit of `read(size)` may take
     _line = LINE
+
+    # Whether `_file` would be a buffer over `_raw`, and has not been made.
+    _bare = False
 
     def __init__(self, raw: RawFile, file: Any) -> None:
         self._raw = raw
@@ -187,10 +202,14 @@ class AsyncFile:
 
     async def read(self, size: int | None = -1, /) -> Any:
         """Read at most `size` bytes or characters; all up to the end of the file without a size."""
-        return await self._operate(self._need(size), self._file.read, size)
+        need = ALL if size is None or size < 0 else size * self._unit
+        # Nothing is suspended below, so that nobody else can begin meanwhile: no turn is needed (O1).
+        if self._busy or self._dirty or self._iterating or not self._raw._at_hand(need):
+            return await self._operate(need, self._read, size)
+        return self._read(size)
 
-    def _need(self, size: int | None) -> int:
-        return ALL if size is None or size < 0 else size * self._unit
+    def _read(self, size: int | None) -> Any:
+        return self._file.read(size)
 
     async def readline(self, size: int | None = -1, /) -> Any:
         """Read a line with its end; an empty one at the end of the file."""
@@ -247,7 +266,15 @@ class AsyncFile:
     async def write(self, data: Any, /) -> int:
         """Write all of `data`, and return how many bytes or characters that was."""
         self._dirty = True
-        return await self._operate(None, self._file.write, data)
+        # As in `read`, up to the bytes that leave the buffer.
+        if self._busy or self._iterating or not self._raw._at_hand(0):
+            return await self._operate(None, self._file.write, data)
+        written: int = self._file.write(data)
+        settling = self._raw._settle()
+        if settling is not None:
+            async with self._turn():
+                await self._wait(settling)
+        return written
 
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Write each of the lines; no line ends are added."""
@@ -329,9 +356,14 @@ class AsyncFile:
 
     def _closed_at_once(self) -> bool:
         """Whether the file is closed; it is closed here if nothing has to be waited for."""
-        if not self._busy and (not self._dirty or self._raw._writes_at_once()):
-            self._file.close()
-        return self._file.closed  # type: ignore[no-any-return]
+        if self._busy or (self._dirty and not self._raw._writes_at_once()):
+            return self.closed
+        (self._raw if self._bare else self._file).close()
+        return True
+
+    def _layer(self) -> Any:
+        """The outermost layer that there is."""
+        return self._raw if self._bare else self._file
 
     def _closing_turn(self) -> asyncio.Future[None]:
         """A turn that closes the file when it comes: a close() that was cancelled still closes."""
@@ -348,10 +380,10 @@ class AsyncFile:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+    ) -> Awaitable[None]:
+        return NOTHING_LEFT if self._closed_at_once() else self.close()
 
     # What asks nothing of the disk.
 
@@ -382,7 +414,7 @@ class AsyncFile:
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
-        return self._file.closed  # type: ignore[no-any-return]
+        return self._layer().closed  # type: ignore[no-any-return]
 
     @property
     def name(self) -> Any:
@@ -396,45 +428,6 @@ class AsyncFile:
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} over {self._file!r}>"
-
-
-class BinaryFile(AsyncFile):
-    """A file of bytes, buffered or (`buffering=0`) raw."""
-
-    async def read1(self, size: int = -1, /) -> bytes:
-        """Read at most `size` bytes with at most one call of the kernel."""
-        return await self._operate(1, self._file.read1, size)
-
-    async def readinto(self, buffer: Any, /) -> int:
-        """Read into a writable bytes-like object; return how many bytes."""
-        return await self._operate(memoryview(buffer).nbytes, self._file.readinto, buffer)
-
-    async def readinto1(self, buffer: Any, /) -> int:
-        """Read into a writable bytes-like object with at most one call of the kernel; return how many bytes."""
-        return await self._operate(1, self._file.readinto1, buffer)
-
-    async def readall(self) -> bytes:
-        """Read everything up to the end of the file."""
-        return await self._operate(ALL, self._file.read)
-
-    async def peek(self, size: int = 0, /) -> bytes:
-        """Return buffered bytes without moving the position."""
-        return await self._operate(1, self._file.peek, size)
-
-    @property
-    def raw(self) -> RawFile:
-        """The raw file under the buffer."""
-        return self._raw
-
-    def _lines_ahead(self) -> int:
-        return LINES_AT_MOST if self._raw.seekable() else 1
-
-    def _give_lines_back(self) -> None:
-        if self._lines:
-            read_ahead = sum(map(len, self._lines))
-            self._lines.clear()
-            self._file.seek(-read_ahead, os.SEEK_CUR)
-        self._iterating = False
 
 
 def _tell(ended: asyncio.Future[None], _under_way: asyncio.Future[Any]) -> None:

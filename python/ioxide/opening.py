@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -22,13 +22,15 @@ from ioxide._ioxide import _open_descriptor as open_descriptor
 from ioxide._ioxide import _open_descriptor_now as open_descriptor_now
 from ioxide._ioxide import _RawFile as RawFile
 from ioxide._ioxide import _run_in_pool as run_in_pool
-from ioxide.file import AsyncFile, BinaryFile
+from ioxide.binary_file import BinaryFile
+from ioxide.file import NOTHING_LEFT, AsyncFile
 from ioxide.text_file import TextFile
 
 __all__ = ("Opening", "begin", "check_arguments", "dress", "open")
 
 # How the kernel's names are written: what os.fsencode() uses.
 NAMES, NAME_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+NAME_TYPES = (str, bytes, int)
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
 Opener = Callable[[Any, int], int]
 
@@ -78,7 +80,7 @@ class Opening(Awaitable[Opened], Generic[Opened]):
 
     __slots__ = ("_coroutine", "_obj")
 
-    def __init__(self, coroutine: Any) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
         self._obj: Any = None
 
@@ -87,19 +89,46 @@ class Opening(Awaitable[Opened], Generic[Opened]):
             self._obj = yield from self._coroutine.__await__()
         return self._obj  # type: ignore[no-any-return]
 
-    async def __aenter__(self) -> Any:
-        opened = self._obj
-        if opened is None:
-            opened = self._obj = await self._coroutine
+    def __aenter__(self) -> Awaitable[Any]:
+        return self._enter()
+
+    async def _enter(self) -> Any:
+        opened: Any = await self
         # Entering a file gives the file; a temporary directory gives its name.
         return opened if isinstance(opened, AsyncFile) else await opened.__aenter__()
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> Awaitable[None]:
         opened, self._obj = self._obj, None
-        if opened is not None and not (isinstance(opened, AsyncFile) and opened._closed_at_once()):
-            await opened.__aexit__(kind, error, traceback)
+        return NOTHING_LEFT if opened is None else opened.__aexit__(kind, error, traceback)
+
+
+class FileOpening(Opening[AsyncFile]):
+    """What `ioxide.open` returns: no more coroutines than the one that opens stand between it and the file."""
+
+    __slots__ = ("_opened",)
+
+    def __init__(self, opened: list[AsyncFile], coroutine: Coroutine[Any, Any, AsyncFile]) -> None:
+        # The coroutine leaves the file in a list and not here: the two would keep each other alive.
+        self._opened = opened
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, None, AsyncFile]:
+        if not self._opened:
+            yield from self._coroutine.__await__()
+        return self._opened[0]
+
+    def __aenter__(self) -> Awaitable[Any]:
+        return self._enter() if self._opened else self._coroutine
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Awaitable[None]:
+        if not self._opened:
+            return NOTHING_LEFT
+        opened = self._opened.pop()
+        return NOTHING_LEFT if opened._closed_at_once() else opened.close()
 
 
 def open(
@@ -119,10 +148,12 @@ def open(
     """
     # Here, and not in the coroutine, so that the warning names the caller.
     encoding = encoding if "b" in mode else io.text_encoding(encoding)
-    return Opening(_open(file, mode, buffering, encoding, errors, newline, closefd, opener))
+    opened: list[AsyncFile] = []
+    return FileOpening(opened, _open(opened, file, mode, buffering, encoding, errors, newline, closefd, opener))
 
 
 async def _open(
+    opened: list[AsyncFile],
     file: Name,
     mode: str,
     buffering: int,
@@ -132,7 +163,7 @@ async def _open(
     closefd: bool,
     opener: Opener | None,
 ) -> AsyncFile:
-    if not isinstance(file, int | str | bytes):
+    if not isinstance(file, NAME_TYPES):
         file = os.fspath(file)
     parsed = check_arguments(mode, buffering, encoding, errors, newline)
     if isinstance(file, int):
@@ -153,27 +184,27 @@ async def _open(
             if due_to_yield():
                 await asyncio.sleep(0)
             encoded = file.encode(NAMES, NAME_ERRORS) if isinstance(file, str) else file
-            opened = open_descriptor_now(file, encoded, parsed.flags, 0o666)
-            fresh = opened is not None
-            descriptor = opened if opened is not None else await open_descriptor(file, encoded, parsed.flags, 0o666)
+            at_once = open_descriptor_now(file, encoded, parsed.flags, 0o666)
+            fresh = at_once is not None
+            descriptor = at_once if at_once is not None else await open_descriptor(file, encoded, parsed.flags, 0o666)
         raw = begin(descriptor, file, parsed, opened_at_once=fresh)
     try:
-        return dress(raw, mode, parsed, buffering, encoding, errors, newline)
+        opened.append(dress(raw, mode, parsed, buffering, encoding, errors, newline))
     except BaseException:
         raw.close()
         raise
+    return opened[0]
 
 
-def check_arguments(
-    mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None
-) -> Mode:
+def check_arguments(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Mode:
     """What the mode means. Fails: ValueError or LookupError where `open` raises it before it opens anything."""
     parsed = _mode(mode)
-    if parsed.binary:
+    if parsed.binary and (encoding is not None or errors is not None or newline is not None):
         for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
             if value is not None:
                 article = "a" if name == "newline" else "an"
                 raise ValueError(f"binary mode doesn't take {article} {name} argument")
+    if parsed.binary:
         if buffering == 1:
             message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
@@ -220,6 +251,8 @@ def dress(
         buffering = io.DEFAULT_BUFFER_SIZE
     if buffering == 0:
         return BinaryFile(raw, raw)
+    if parsed.binary and parsed.reading and not parsed.updating:
+        return BinaryFile(raw, None, buffering)
     if parsed.updating:
         layer: Any = io.BufferedRandom(raw, buffering)
     elif parsed.reading:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ioxide import file, opening
 from ioxide._ioxide import _run_in_pool as run_in_pool
+from ioxide.binary_file import BinaryFile
 from ioxide.text_file import TextFile
 
 __all__ = ("NamedTemporaryFile", "SpooledTemporaryFile", "TemporaryDirectory", "TemporaryFile")
@@ -171,6 +172,9 @@ class _Memory:
     def _ready(self, _need: int) -> bool:
         return True
 
+    def _at_hand(self, _need: int) -> bool:
+        return True
+
     def _settle(self) -> None:
         return None
 
@@ -192,7 +196,7 @@ class _Spooled:
         self._mode = mode
         self._make_file = make_file
         self._memory: Any = memory
-        kind = file.BinaryFile if "b" in mode else _SpooledText
+        kind = BinaryFile if "b" in mode else _SpooledText
         self._file: file.AsyncFile = kind(_Memory(), memory)  # type: ignore[arg-type]
         self._rolled = False
 

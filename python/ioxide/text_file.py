@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from ioxide._ioxide import _RawFile as RawFile
-from ioxide.file import LINE, LINE_OR_RETURN, AsyncFile
+from ioxide.file import ALL, LINE, LINE_OR_RETURN, AsyncFile
 
 __all__ = ("TextFile",)
 
@@ -36,7 +36,8 @@ class TextFile(AsyncFile):
         if not self._lines:
             text: str = await super().read(size)
             return text
-        return await self._operate(self._need(size), self._read_behind_lines, -1 if size is None else size)
+        size = -1 if size is None else size
+        return await self._operate(ALL if size < 0 else size * self._unit, self._read_behind_lines, size)
 
     def _read_behind_lines(self, size: int) -> str:
         taken: list[str] = []

@@ -26,9 +26,18 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
 /// True at most once in a millisecond.
 fn is_due() -> bool {
     let now = MonotonicTime::now().as_nanoseconds();
-    let due = now.saturating_sub(YIELDED.get()) > MOST_NANOSECONDS;
+    let due = is_overdue_at(now);
     if due {
         YIELDED.set(now);
     }
     due
+}
+
+/// Whether `is_due` would say so, without having asked it.
+pub fn is_overdue() -> bool {
+    is_overdue_at(MonotonicTime::now().as_nanoseconds())
+}
+
+fn is_overdue_at(now: u64) -> bool {
+    now.saturating_sub(YIELDED.get()) > MOST_NANOSECONDS
 }

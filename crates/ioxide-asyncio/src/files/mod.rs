@@ -87,9 +87,9 @@ impl Backend {
 
     /// Whether an operation of this kind is the kernel's. Buffered writes, and reads of much, are the kernel's workers' in
     /// a ring too, and slower there than on a thread of the pool (benches/files.py).
-    pub fn uses_ring(self, opcode: Opcode, bytes: usize) -> bool {
+    pub fn uses_ring(self, opcode: Opcode, bytes: impl FnOnce() -> usize) -> bool {
         match self {
-            Backend::Automatic => supports(opcode) && opcode != Opcode::Write && bytes <= SMALL_READ,
+            Backend::Automatic => supports(opcode) && opcode != Opcode::Write && bytes() <= SMALL_READ,
             Backend::Uring => supports(opcode),
             Backend::Inline | Backend::Threads => false,
         }

@@ -129,6 +129,15 @@ impl Window {
         &mut self.data
     }
 
+    /// Bytes that follow the window.
+    pub fn append(&mut self, data: Vec<u8>) {
+        if self.available().is_empty() {
+            (self.data, self.consumed) = (data, 0);
+        } else {
+            self.room().extend_from_slice(&data);
+        }
+    }
+
     /// How many whole lines are at hand.
     pub fn lines(&self, carriage_return: bool) -> usize {
         let available = self.available();

@@ -92,7 +92,7 @@ pub fn submit_operation<O: Operation>(
     operation: O,
     finish: impl FnOnce(O::Outcome) -> Result<Object> + 'static,
 ) -> Result<Object> {
-    if Backend::of_process()?.uses_ring(O::OPCODE, operation.bytes())
+    if Backend::of_process()?.uses_ring(O::OPCODE, || operation.bytes())
         && let Some(native) = EventLoop::from_any(&*running_loop()?)
     {
         return match ring::start(native, operation, finish)? {

@@ -151,6 +151,11 @@ fn methods() -> Vec<ioxide_cpython::methods::Definition> {
               -3 for a line that may end with a carriage return.",
         ),
         documented(
+            method1(c"_at_hand", RawFile::at_hand),
+            c"_at_hand($self, need, /)\n--\n\nWhether `need` is met now, and no other task has a right to run before: as `_ready` \
+              and `_due_to_yield`, but a file that is closed is not ready.",
+        ),
+        documented(
             method1(c"_fetch", RawFile::fetch),
             c"_fetch($self, need, /)\n--\n\nA future that is done when `need` can be met without waiting.",
         ),

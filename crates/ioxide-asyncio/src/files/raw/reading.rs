@@ -1,5 +1,6 @@
 //! Reading: what is at hand, what the page cache has, and what only the disk can tell.
 
+use super::super::fairness;
 use super::super::window::READ_AHEAD;
 use super::super::work::{submit, submit_operation};
 use super::{Access, RawFile, need_of};
@@ -17,6 +18,8 @@ use std::mem::MaybeUninit;
 /// Bytes that one operation copies out of the page cache on the loop's thread: more takes milliseconds where the kernel reads
 /// ahead meanwhile, and a trip to the pool costs less than copying it.
 const INLINE_AT_MOST: usize = 128 << 10;
+/// The page cache has whole pages: where fewer bytes come than were asked for and the last is not a page's, the file ends.
+const PAGE: u64 = 4096;
 
 impl RawFile {
     pub(super) fn ready(&self, need: &Any) -> Result<bool> {
@@ -39,6 +42,10 @@ impl RawFile {
                     core.window.borrow_mut().met_the_end();
                     return Ok(true);
                 }
+                Now::Done(count) if count < missing && self.ends_inside_a_page() => {
+                    core.window.borrow_mut().met_the_end();
+                    return Ok(true);
+                }
                 Now::Done(count) => copied += count,
                 Now::WouldBlock => return Ok(false),
                 Now::Unsupported => {
@@ -48,6 +55,10 @@ impl RawFile {
                 }
             }
         }
+    }
+
+    pub(super) fn at_hand(&self, need: &Any) -> Result<bool> {
+        Ok(self.core().descriptor.get() >= 0 && !fairness::is_overdue() && self.ready(need)?)
     }
 
     /// Appends to the window what can be had now; zero bytes are the end of the file.
@@ -70,6 +81,12 @@ impl RawFile {
             unsafe { data.set_len(data.len() + count) };
         }
         outcome.map_err(|error| raise_os_error(&error))
+    }
+
+    /// Whether the bytes at hand, the last of which came from the page cache, end where a page does not.
+    fn ends_inside_a_page(&self) -> bool {
+        let core = self.core();
+        core.access.get() == Access::Cached && core.window.borrow().end() % PAGE != 0
     }
 
     /// The file system has no way to answer at once: because it never waits, or because it does not say.
@@ -96,7 +113,7 @@ impl RawFile {
             let mut window = this.core().window.borrow_mut();
             // A cancelled operation's bytes come when the file is somewhere else by now; a pipe's must not be lost.
             if window.end() == end || !seekable {
-                window.room().extend_from_slice(&data);
+                window.append(data);
                 // Asking a terminal or a pipe a second time would wait for somebody again.
                 if ended {
                     window.met_the_end();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import ioxide
 from recorder import Recorder, finish, receive
 from serving import outcome
 
@@ -67,26 +69,23 @@ def test_unknown_keywords_are_refused_by_the_call_itself(run: Run) -> None:
     run(main())
 
 
-NEW_KEYWORDS = [
-    ("create_connection", "all_errors"),
-    ("create_server", "keep_alive"),
-    ("create_unix_server", "cleanup_socket"),
+NEWER_KEYWORDS = [
+    ("create_connection", "all_errors", (3, 12)),
+    ("create_server", "keep_alive", (3, 13)),
+    ("create_unix_server", "cleanup_socket", (3, 13)),
 ]
 
 
-def test_keywords_of_this_version(run: Run) -> None:
-    async def main() -> list[bool]:
-        loop = asyncio.get_running_loop()
-        known = []
-        for method, keyword in NEW_KEYWORDS:
-            try:
-                getattr(loop, method)(asyncio.Protocol, **{keyword: True}).close()
-                known.append(True)
-            except TypeError:
-                known.append(False)
-        return known
+@pytest.mark.parametrize(("method", "keyword", "version"), NEWER_KEYWORDS)
+def test_newer_keywords_are_there_on_every_version(method: str, keyword: str, version: tuple[int, int]) -> None:
+    def takes_keyword(loop: asyncio.AbstractEventLoop) -> bool:
+        with contextlib.closing(loop), contextlib.suppress(TypeError):
+            getattr(loop, method)(asyncio.Protocol, **{keyword: True}).close()
+            return True
+        return False
 
-    assert run(main()) == [sys.version_info >= (3, 12), sys.version_info >= (3, 13), sys.version_info >= (3, 13)]
+    assert takes_keyword(asyncio.SelectorEventLoop()) is (sys.version_info >= version)
+    assert takes_keyword(ioxide.new_event_loop())
 
 
 def test_host_and_socket_exclude_each_other(run: Run) -> None:

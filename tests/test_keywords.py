@@ -78,7 +78,7 @@ def test_every_public_method_has_asyncios_parameter_names(name: str) -> None:
     theirs = inspect.signature(getattr(asyncio.SelectorEventLoop, name)).parameters.values()
     ours = inspect.signature(getattr(ioxide.EventLoop, name)).parameters.values()
     wanted = [parameter.name for parameter in theirs if parameter.kind is not parameter.VAR_KEYWORD]
-    given = [parameter.name for parameter in ours]
+    given = [parameter.name for parameter in ours if parameter.name in wanted]  # keywords of newer versions are there as well
     if name == "create_task":  # what its keywords are depends on the patch release; see asyncio's own signature
         wanted, given = wanted[:2], given[:2]
-    assert given[: len(wanted)] == wanted
+    assert given == wanted

@@ -16,7 +16,7 @@ use ioxide_cpython::context::copy_current;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{integer, text, tuple};
-use ioxide_cpython::version::{ALL_ERRORS, CONNECTIONS_HAVE_CONTEXT};
+use ioxide_cpython::version::CONNECTIONS_HAVE_CONTEXT;
 use ioxide_cpython::{
     Any, Builtin, Object, Raised, Result, boolean, builtin, imports, names, none, none_object,
 };
@@ -83,7 +83,7 @@ const CREATE_CONNECTION: Signature<15> = Signature {
         "ssl_shutdown_timeout",
         "happy_eyeballs_delay",
         "interleave",
-        ALL_ERRORS,
+        "all_errors",
     ],
     required: 1,
     positional: 3,

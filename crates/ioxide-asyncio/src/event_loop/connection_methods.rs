@@ -4,7 +4,7 @@
 use super::EventLoop;
 use ioxide_cpython::functions::coroutine_method;
 use ioxide_cpython::methods::{Definition, documented, method, method1};
-use ioxide_cpython::version::{ALL_ERRORS, KEEP_ALIVE};
+use ioxide_cpython::version::CLEANUP_SOCKET;
 
 pub(super) fn definitions() -> Vec<Definition> {
     let mut methods = clients();
@@ -18,22 +18,11 @@ fn clients() -> Vec<Definition> {
     vec![
         documented(
             coroutine_method(c"create_connection", EventLoop::create_connection),
-            match ALL_ERRORS.is_empty() {
-                true => {
-                    c"create_connection($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, \
-                      proto=0, flags=0, sock=None, local_addr=None, server_hostname=None, \
-                      ssl_handshake_timeout=None, ssl_shutdown_timeout=None, happy_eyeballs_delay=None, \
-                      interleave=None)\n--\n\n\
-                      Connects to a TCP server: a transport and its protocol. Times are in seconds."
-                }
-                false => {
-                    c"create_connection($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, \
+                                c"create_connection($self, protocol_factory, host=None, port=None, *, ssl=None, family=0, \
                       proto=0, flags=0, sock=None, local_addr=None, server_hostname=None, \
                       ssl_handshake_timeout=None, ssl_shutdown_timeout=None, happy_eyeballs_delay=None, \
                       interleave=None, all_errors=False)\n--\n\n\
-                      Connects to a TCP server: a transport and its protocol. Times are in seconds."
-                }
-            },
+                      Connects to a TCP server: a transport and its protocol. Times are in seconds.",
         ),
         documented(
             coroutine_method(c"create_unix_connection", EventLoop::create_unix_connection),
@@ -51,34 +40,24 @@ fn clients() -> Vec<Definition> {
 }
 
 fn servers() -> Vec<Definition> {
-    let is_older = KEEP_ALIVE.is_empty();
     vec![
         documented(
             coroutine_method(c"create_server", EventLoop::create_server),
-            match is_older {
-                true => {
-                    c"create_server($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, \
-                      backlog=100, ssl=None, reuse_address=None, reuse_port=None, ssl_handshake_timeout=None, \
-                      ssl_shutdown_timeout=None, start_serving=True)\n--\n\n\
-                      A Server that listens on TCP sockets. `backlog` counts connections that wait to be accepted."
-                }
-                false => {
-                    c"create_server($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, \
+                                c"create_server($self, protocol_factory, host=None, port=None, *, family=0, flags=1, sock=None, \
                       backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, \
                       ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True)\n--\n\n\
-                      A Server that listens on TCP sockets. `backlog` counts connections that wait to be accepted."
-                }
-            },
+                      A Server that listens on TCP sockets. `backlog` counts connections that wait to be accepted.",
         ),
         documented(
             coroutine_method(c"create_unix_server", EventLoop::create_unix_server),
-            match is_older {
-                true => {
-                    c"create_unix_server($self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, \
-                      ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True)\n--\n\n\
-                      A Server that listens on a Unix socket."
-                }
+            match CLEANUP_SOCKET {
                 false => {
+                    c"create_unix_server($self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, \
+                      ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True, \
+                      cleanup_socket=False)\n--\n\n\
+                      A Server that listens on a Unix socket, whose file stays unless told otherwise."
+                }
+                true => {
                     c"create_unix_server($self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, \
                       ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True, \
                       cleanup_socket=True)\n--\n\n\

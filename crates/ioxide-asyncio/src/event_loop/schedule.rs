@@ -273,7 +273,7 @@ impl EventLoop {
         futures::create(self)
     }
 
-    /// `loop.create_task(coro, **kwargs)`; what the keywords are depends on the Python version.
+    /// `loop.create_task(coro, **kwargs)`; without a factory `name`, `context` and `eager_start`, on every version.
     pub fn create_task(&self, arguments: Arguments<'_>) -> Result<Object> {
         let coroutine = coroutine_of(arguments)?;
         self.check_closed()?;
@@ -286,7 +286,7 @@ impl EventLoop {
                 options.name = given(Some(value));
             } else if name_is(name, "context") {
                 options.context = given(Some(value));
-            } else if name_is(name, "eager_start") && SCHEDULING.get().forwards_keywords {
+            } else if name_is(name, "eager_start") {
                 options.eager_start = value.is_true()?;
             } else if !name_is(name, "coro") {
                 return Err(unexpected_keyword("create_task", name));
@@ -316,6 +316,8 @@ impl EventLoop {
                 if !value.is_none() {
                     keywords.dict_set(keyword, value)?;
                 }
+            } else if name_is(keyword, "eager_start") {
+                keywords.dict_set(keyword, value)?;
             } else {
                 return Err(unexpected_keyword("create_task", keyword));
             }

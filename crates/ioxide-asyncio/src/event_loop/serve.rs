@@ -12,7 +12,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for, yield_once};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{dict, integer, list_of, text, tuple};
-use ioxide_cpython::version::{KEEP_ALIVE, rules};
+use ioxide_cpython::version::rules;
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, boolean, builtin, imports, names, none};
 
 /// `asyncio`'s default backlog.
@@ -93,7 +93,7 @@ const CREATE_SERVER: Signature<14> = Signature {
         "ssl",
         "reuse_address",
         "reuse_port",
-        KEEP_ALIVE,
+        "keep_alive",
         "ssl_handshake_timeout",
         "ssl_shutdown_timeout",
         "start_serving",

@@ -9,7 +9,7 @@ use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::coroutine;
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{integer, text};
-use ioxide_cpython::version::{CLEANUP_SOCKET, SERVERS_KNOW_CLIENTS};
+use ioxide_cpython::version::CLEANUP_SOCKET;
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, boolean, builtin, imports, names, none};
 
 const CREATE_UNIX_SERVER: Signature<9> = Signature {
@@ -23,7 +23,7 @@ const CREATE_UNIX_SERVER: Signature<9> = Signature {
         "ssl_handshake_timeout",
         "ssl_shutdown_timeout",
         "start_serving",
-        CLEANUP_SOCKET,
+        "cleanup_socket",
     ],
     required: 1,
     positional: 2,
@@ -34,8 +34,8 @@ impl EventLoop {
     pub fn create_unix_server(&self, arguments: Arguments<'_>) -> Result<Object> {
         let bound = CREATE_UNIX_SERVER.bind(arguments)?;
         let value = |index: usize| bound[index].unwrap_or(none()).to_object();
-        let flag = |index: usize| bound[index].map_or_else(|| boolean(true), Any::to_object);
-        let (path, socket, cleanup_socket) = (value(1), value(2), flag(8));
+        let flag = |index: usize, default| bound[index].map_or_else(|| boolean(default), Any::to_object);
+        let (path, socket, cleanup_socket) = (value(1), value(2), flag(8, CLEANUP_SOCKET));
         let service = Service {
             event_loop: self.to_object(),
             protocol_factory: value(0),
@@ -44,14 +44,14 @@ impl EventLoop {
                 .map_or_else(|| integer(super::serve::BACKLOG), |value| Ok(value.to_object()))?,
             handshake_timeout: value(5),
             shutdown_timeout: value(6),
-            start_serving: flag(7),
+            start_serving: flag(7, true),
         };
         coroutine("create_unix_server", async move {
             service.check_ssl()?;
             let is_secure = service.ssl.is_true()?;
             Security::check_timeouts(is_secure, &service.handshake_timeout, &service.shutdown_timeout)?;
             let socket = bound_socket(&path, &socket)?;
-            if SERVERS_KNOW_CLIENTS && cleanup_socket.is_true()? {
+            if cleanup_socket.is_true()? {
                 note_file(&service.event_loop, socket.object())?;
             }
             service.open(vec![socket]).await

@@ -73,22 +73,19 @@ fn methods() -> Vec<Definition> {
             coroutine_method0(c"wait_closed", S::wait_closed),
             c"wait_closed($self)\n--\n\nWaits until the server is closed and its connections are over.",
         ),
+        documented(
+            method0(c"close_clients", S::close_clients),
+            c"close_clients($self)\n--\n\nCloses every connection, after sending what is buffered.",
+        ),
+        documented(
+            method0(c"abort_clients", S::abort_clients),
+            c"abort_clients($self)\n--\n\nCloses every connection at once.",
+        ),
         method0(c"_start_serving", S::begin_serving),
         method0(c"_wakeup", S::wake_up),
     ];
     if SERVERS_KNOW_CLIENTS {
-        methods.extend([
-            method1(c"_attach", S::attach),
-            method1(c"_detach", S::detach),
-            documented(
-                method0(c"close_clients", S::close_clients),
-                c"close_clients($self)\n--\n\nCloses every connection, after sending what is buffered.",
-            ),
-            documented(
-                method0(c"abort_clients", S::abort_clients),
-                c"abort_clients($self)\n--\n\nCloses every connection at once.",
-            ),
-        ]);
+        methods.extend([method1(c"_attach", S::attach), method1(c"_detach", S::detach)]);
     } else {
         methods.extend([
             method0(c"_attach", |this: &S| this.attach(none())),

@@ -160,7 +160,8 @@ impl Server {
             return Err(Raised::empty(builtin(Builtin::AssertionError)));
         }
         self.count_connection();
-        if SERVERS_KNOW_CLIENTS {
+        // Up to 3.12 `_attach()` does not say whose connection it is; ioxide's own transports do.
+        if !transport.is_none() {
             let reference = weak_reference(transport)?;
             let previous = self.core().clients.borrow_mut().insert(address_of(transport), reference);
             drop(previous);
@@ -177,10 +178,9 @@ impl Server {
 
     fn detach(&self, transport: &Any) -> Result<()> {
         let core = self.core();
-        if SERVERS_KNOW_CLIENTS {
-            let reference = core.clients.borrow_mut().remove(&address_of(transport));
-            drop(reference);
-        } else {
+        let reference = core.clients.borrow_mut().remove(&address_of(transport));
+        drop(reference);
+        if !SERVERS_KNOW_CLIENTS {
             self.uncount_connection()?;
         }
         if self.is_closed() && !self.has_clients()? {

@@ -41,8 +41,6 @@ struct Asyncio {
     incomplete_read_error: Object,
     limit_overrun_error: Object,
     extract_stack: Object,
-    /// Whether `readuntil` takes a tuple of separators (3.13 and later).
-    separators_may_be_a_tuple: bool,
     /// Whether a protocol holds the writer that it gave to a server's callback (until 3.12).
     protocol_keeps_writer: bool,
     /// Whether a connection is closed when the task of its callback is cancelled (3.13 and later).
@@ -68,7 +66,6 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
     }
     let optimize = import(c"sys")?.get_attribute_str(c"flags")?.get_attribute_str(c"optimize")?;
     ASYNCIO.set(Asyncio {
-        separators_may_be_a_tuple: Code::of_method(&stream_reader, "readuntil")?.uses("tuple")?,
         protocol_keeps_writer: connection_made.uses("_stream_writer")?,
         cancelled_callbacks_close,
         callback_errors_are_reported: connection_made.uses("Exception")?,

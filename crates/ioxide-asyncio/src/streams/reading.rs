@@ -40,7 +40,7 @@ pub(super) fn methods() -> Vec<Definition> {
         ),
         documented(
             coroutine_method(c"readuntil", readuntil_method),
-            c"readuntil($self, separator=b'\\n')\n--\n\nEverything up to and with the separator (3.13 and later: the nearest of a tuple of them).\n\
+            c"readuntil($self, separator=b'\\n')\n--\n\nEverything up to and with the separator (of a tuple of them, the nearest).\n\
               Fails with IncompleteReadError at the end of the stream, with LimitOverrunError beyond the limit.",
         ),
         coroutine_method0(c"__anext__", |this: &StreamReader| {
@@ -324,7 +324,7 @@ impl Separators {
     /// Fails: ValueError where there is nothing to look for, TypeError where it has no length.
     fn new(given: &Any) -> Result<Separators> {
         let mut separators = Vec::new();
-        if given.is_tuple() && ASYNCIO.get().separators_may_be_a_tuple {
+        if given.is_tuple() {
             for separator in given.tuple_items() {
                 separators.push((separator.to_object(), separator.length()?));
             }

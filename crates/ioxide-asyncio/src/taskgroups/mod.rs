@@ -109,7 +109,7 @@ fn definition(base: Object) -> SlottedDefinition {
                         c"create_task($self, coro, **kwargs)\n--\n\nRun a coroutine as a task of the group. The keywords are those of the loop's create_task()."
                     }
                     false => {
-                        c"create_task($self, coro, *, name=None, context=None)\n--\n\nRun a coroutine as a task of the group."
+                        c"create_task($self, coro, *, name=None, context=None, eager_start=False)\n--\n\nRun a coroutine as a task of the group."
                     }
                 },
             ),
@@ -128,9 +128,9 @@ fn is_true(slot: &Slot) -> bool {
     slot.is(&boolean(true))
 }
 
-const CREATE_TASK: Signature<3> = Signature {
+const CREATE_TASK: Signature<4> = Signature {
     function: "TaskGroup.create_task",
-    names: ["coro", "name", "context"],
+    names: ["coro", "name", "context", "eager_start"],
     required: 1,
     positional: 1,
 };
@@ -245,7 +245,7 @@ impl TaskGroup {
         if rules.forwards_keywords {
             return tasks::create_by_loop(&event_loop, coroutine, arguments);
         }
-        let [_, name, task_context] = CREATE_TASK.bind(arguments)?;
+        let [_, name, task_context, eager_start] = CREATE_TASK.bind(arguments)?;
         if !arguments.has_keywords() && tasks::has_own_create_task(&event_loop) {
             return tasks::create_by_loop(&event_loop, coroutine, arguments);
         }
@@ -255,6 +255,9 @@ impl TaskGroup {
         }
         if let Some(task_context) = given(task_context) {
             passed.push((&names().context, task_context));
+        }
+        if let Some(eager_start) = eager_start {
+            passed.push((&names().eager_start, eager_start));
         }
         let (keywords, mut values): (Vec<&Any>, Vec<&Any>) = passed.into_iter().unzip();
         values.insert(0, coroutine);

@@ -15,7 +15,7 @@ use std::ffi::CStr;
 const CREATE_TASK_DOC: &CStr = if CREATE_TASK_FORWARDS {
     c"create_task(coro, **kwargs)\n--\n\nA task that runs the coroutine on the running loop."
 } else {
-    c"create_task(coro, *, name=None, context=None)\n--\n\nA task that runs the coroutine on the running loop."
+    c"create_task(coro, *, name=None, context=None, eager_start=False)\n--\n\nA task that runs the coroutine on the running loop."
 };
 
 const EAGER_TASK_FACTORY_DOC: &CStr = if EAGER_FACTORY_FORWARDS {

@@ -6,7 +6,7 @@ use crate::futures::own;
 use ioxide_cpython::coroutine::is_native_coroutine;
 use ioxide_cpython::current::running_loop;
 use ioxide_cpython::methods::{Arguments, given, name_is};
-use ioxide_cpython::{Any, Object, Result};
+use ioxide_cpython::{Any, Object, Result, boolean};
 
 /// The running loop, if tasks can be made on it without asking anybody.
 #[inline]
@@ -17,7 +17,7 @@ pub fn spawning_loop() -> Result<Option<Object>> {
     }))
 }
 
-/// `create_task(coro, *, name=None, context=None)`; from 3.14 on other keywords are the factory's business.
+/// `create_task(coro, *, name=None, context=None, eager_start=False)`; from 3.14 on other keywords are the factory's business.
 pub fn create_task(arguments: Arguments<'_>) -> Result<Object> {
     let mut options = TaskOptions::default();
     let ([coroutine], Some(event_loop), true) =
@@ -31,13 +31,15 @@ pub fn create_task(arguments: Arguments<'_>) -> Result<Object> {
     }
 }
 
-/// Whether the keywords are those that every version has.
+/// Whether the keywords are the task's own, and not the business of asyncio's function or a factory.
 fn take_options<'a>(arguments: Arguments<'a>, options: &mut TaskOptions<'a>) -> bool {
     for (keyword, value) in arguments.keywords() {
         if name_is(keyword, "name") {
             options.name = given(Some(value));
         } else if name_is(keyword, "context") {
             options.context = given(Some(value));
+        } else if name_is(keyword, "eager_start") && (value.is(&boolean(true)) || value.is(&boolean(false))) {
+            options.eager_start = value.is(&boolean(true));
         } else {
             return false;
         }

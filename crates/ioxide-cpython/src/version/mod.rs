@@ -240,12 +240,10 @@ pub const EXIT_WAIT_IS_SHIELDED: bool = cfg!(Py_3_14);
 pub const CHECKS_CONTEXT: bool = cfg!(Py_3_15);
 pub const INITIALIZES_ONCE: bool = cfg!(Py_3_15);
 
-/// Parameters of the loop's methods that came with a version; an empty name is a parameter that is not there.
-pub const ALL_ERRORS: &str = if cfg!(Py_3_12) { "all_errors" } else { "" };
-pub const KEEP_ALIVE: &str = if cfg!(Py_3_13) { "keep_alive" } else { "" };
-pub const CLEANUP_SOCKET: &str = if cfg!(Py_3_13) { "cleanup_socket" } else { "" };
+/// Whether a Unix server removes its socket's file where nobody says that it should or should not.
+pub const CLEANUP_SOCKET: bool = cfg!(Py_3_13);
 
-/// Whether a Unix server removes its socket's file, and `Server` has `close_clients` and is handed its transports.
+/// Whether `Server._attach` and `_detach` are handed the transport.
 pub const SERVERS_KNOW_CLIENTS: bool = cfg!(Py_3_13);
 
 /// Whether connections are given one context for all their callbacks.

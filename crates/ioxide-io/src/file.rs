@@ -205,7 +205,10 @@ fn now(outcome: io::Result<usize>) -> io::Result<Now<usize>> {
         Ok(count) => Ok(Now::Done(count)),
         Err(error) => match error.raw_os_error() {
             Some(libc::EAGAIN) => Ok(Now::WouldBlock),
-            Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE) => Ok(Now::Unsupported),
+            // EPERM: a filter of system calls that is older than the call. Whoever waits instead is told what is really wrong.
+            Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EPERM) => {
+                Ok(Now::Unsupported)
+            }
             _ => Err(error),
         },
     }

@@ -191,15 +191,17 @@ impl Operation for Writing {
 
     fn run(mut self) -> Self::Outcome {
         while let Some(item) = self.pending.get(self.written) {
+            // A ring may have written a part, and given up.
+            let data = item.data.get(self.part..).unwrap_or(&[]);
             let outcome = match item.offset {
-                Some(offset) => self.file.write_all_at(&item.data, offset),
-                None => self.file.write_all(&item.data),
+                Some(offset) => self.file.write_all_at(data, offset + self.part as u64),
+                None => self.file.write_all(data),
             };
-            if let Err((part, error)) = outcome {
-                self.part = part;
+            if let Err((count, error)) = outcome {
+                self.part += count;
                 return Err((self.rest(), error));
             }
-            self.written += 1;
+            (self.written, self.part) = (self.written + 1, 0);
         }
         Ok(())
     }

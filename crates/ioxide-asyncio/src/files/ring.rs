@@ -118,7 +118,7 @@ fn open(native: &EventLoop) -> Result<Option<Object>> {
 pub fn close(ring: &Any) -> Result<()> {
     let Some(ring) = FileRing::from_any(ring) else { return Ok(()) };
     let queue = ring.queue.borrow_mut().take();
-    ring.event_loop.clear();
+    let event_loop = ring.event_loop.take();
     let Some(mut queue) = queue else { return Ok(()) };
     let mut done = Vec::new();
     // Tasks advance without Python; they are dropped below, with the GIL.
@@ -129,8 +129,15 @@ pub fn close(ring: &Any) -> Result<()> {
             queue.0.finish(done.0)
         })
     };
-    drop((queue, done));
-    finished.map_err(|error| raise_os_error(&error))
+    drop(done);
+    let Err(error) = finished else { return Ok(()) };
+    // Forbidden meanwhile: threads write what was to be written.
+    if let Some(event_loop) = event_loop {
+        for task in queue.give_up() {
+            task.run_in_pool(&event_loop)?;
+        }
+    }
+    if queue.has_in_flight() { Err(raise_os_error(&error)) } else { Ok(()) }
 }
 
 struct Unshared<'a, T>(&'a mut T);

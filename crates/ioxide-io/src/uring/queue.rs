@@ -99,16 +99,7 @@ impl<J: Job> Queue<J> {
     /// Hands the kernel as much as there is room for.
     pub fn submit(&mut self) -> io::Result<()> {
         loop {
-            while self.in_flight < self.ring.capacity() // U2
-                && let Some(&index) = self.waiting.front()
-            {
-                let Some(job) = self.jobs[index].as_mut() else { break };
-                if !self.ring.push(submission(job.entry(), index as u64)) {
-                    break;
-                }
-                self.waiting.pop_front();
-                self.in_flight += 1;
-            }
+            self.push_waiting();
             self.ring.submit()?;
             if self.waiting.is_empty()
                 || self.in_flight >= self.ring.capacity()
@@ -116,6 +107,20 @@ impl<J: Job> Queue<J> {
             {
                 return Ok(());
             }
+        }
+    }
+
+    /// Writes as much into the kernel's queue as there is room for.
+    pub(super) fn push_waiting(&mut self) {
+        while self.in_flight < self.ring.capacity() // U2
+            && let Some(&index) = self.waiting.front()
+        {
+            let Some(job) = self.jobs[index].as_mut() else { break };
+            if !self.ring.push(submission(job.entry(), index as u64)) {
+                break;
+            }
+            self.waiting.pop_front();
+            self.in_flight += 1;
         }
     }
 
@@ -138,10 +143,19 @@ impl<J: Job> Queue<J> {
         }
     }
 
-    /// The ring does not work any more: what it has not begun is for somebody else to do.
+    /// The ring does not work any more: what the kernel has not got is for somebody else to do, in the order of its coming.
     pub fn give_up(&mut self) -> Vec<Box<J>> {
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().filter_map(|index| self.jobs[index].take()).collect()
+        let mut left: Vec<usize> = self.ring.take_back().into_iter().map(|token| token as usize).collect();
+        left.retain(|index| *index < self.jobs.len()); // not `NOBODY`
+        self.in_flight -= left.len();
+        left.extend(std::mem::take(&mut self.waiting));
+        self.free.extend(&left);
+        left.into_iter().filter_map(|index| self.jobs[index].take()).collect()
+    }
+
+    /// Whether the kernel has something that it has not completed.
+    pub fn has_in_flight(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Cuts short what may be, and blocks until nothing is in flight; what was writing writes all of it.

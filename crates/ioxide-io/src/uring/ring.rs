@@ -128,6 +128,22 @@ impl Ring {
         Ok(())
     }
 
+    /// Takes what the kernel has not taken out of the queue again, which it reads in `submit` only; returns the tokens.
+    pub fn take_back(&mut self) -> Vec<u64> {
+        let tail = self.queues.number(self.parameters.sq.tail);
+        let end = tail.load(Ordering::Relaxed);
+        let first = end.wrapping_sub(std::mem::take(&mut self.unsubmitted));
+        tail.store(first, Ordering::Release);
+        let count = end.wrapping_sub(first);
+        (0..count).map(|place| self.token_at(first.wrapping_add(place))).collect()
+    }
+
+    fn token_at(&self, position: u32) -> u64 {
+        let index = (position & (self.parameters.sq_entries - 1)) as usize;
+        // SAFETY: G1; the place was written by `push`, and the kernel only reads it.
+        unsafe { (*self.submissions.start.as_ptr().cast::<Submission>().add(index)).token }
+    }
+
     pub fn has_unsubmitted(&self) -> bool {
         self.unsubmitted > 0
     }

@@ -100,3 +100,34 @@ fn finishing_cancels_what_waits_for_somebody_else() {
     // SAFETY: opened above, closed once.
     unsafe { (libc::close(ends[0]), libc::close(ends[1])) };
 }
+
+#[test]
+fn what_the_kernel_has_not_got_is_given_back_and_ends_elsewhere() {
+    if !supports(Opcode::Write) {
+        return;
+    }
+    let path = scratch("back");
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+    let file = open(&path, flags, 0o600).unwrap();
+    let reference = FileRef::new(file.as_raw_fd());
+    let mut queue = Queue::new().unwrap();
+    for number in 0..3 {
+        let data = vec![b'a' + number; 10];
+        queue.add(One(
+            Writing::new(reference, vec![Pending { offset: Some(10 * u64::from(number)), data }]),
+            None,
+        ));
+    }
+    queue.push_waiting();
+    let mut given_back = queue.give_up();
+    assert_eq!((given_back.len(), queue.has_in_flight(), queue.has_waiting()), (3, false, false));
+    // Of the first, the kernel had written four bytes.
+    assert!(!given_back[0].advance(Ok(4)));
+    reference.write_all_at(b"aaaa", 0).unwrap();
+    for job in given_back {
+        assert!(job.0.run().is_ok());
+    }
+    queue.finish(&mut Vec::new()).unwrap();
+    assert_eq!(std::fs::read(path.to_str().unwrap()).unwrap(), b"aaaaaaaaaabbbbbbbbbbcccccccccc");
+    std::fs::remove_file(path.to_str().unwrap()).unwrap();
+}

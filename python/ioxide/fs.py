@@ -11,13 +11,13 @@ S1. A function takes the arguments, returns the results and raises the exception
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import partial, wraps
-from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _files_backend as files_backend
@@ -49,13 +49,15 @@ def at_once_if_cached(function: Callable[..., Result], *, follows: bool = True) 
     """As `in_pool`, but at once where looking at the path waits for nothing."""
 
     @wraps(function)
-    async def run(path: Any, *arguments: Any, **keywords: Any) -> Result:
+    async def run(*arguments: Any, **keywords: Any) -> Result:
+        # Whatever the function calls its path. Without one, it says itself what is missing.
+        path = arguments[0] if arguments else next(iter(keywords.values()), None)
         follow = follows and keywords.get("follow_symlinks", True)
         if due_to_yield():
             await asyncio.sleep(0)
         if keywords.get("dir_fd") is None and is_cached(path, follow=follow):
-            return function(path, *arguments, **keywords)
-        return await run_in_pool(partial(function, path, *arguments, **keywords))
+            return function(*arguments, **keywords)
+        return await run_in_pool(partial(function, *arguments, **keywords))
 
     return run
 
@@ -95,16 +97,32 @@ access = at_once_if_cached(os.access)
 abspath = in_pool(os.path.abspath)
 chmod = in_pool(os.chmod)
 chown = in_pool(os.chown)
+copy_file_range = in_pool(os.copy_file_range)
+fchmod = in_pool(os.fchmod)
+fchown = in_pool(os.fchown)
+fdatasync = in_pool(os.fdatasync)
+fstat = in_pool(os.fstat)
+fstatvfs = in_pool(os.fstatvfs)
+fsync = in_pool(os.fsync)
+ftruncate = in_pool(os.ftruncate)
 getcwd = in_pool(os.getcwd)
+getxattr = in_pool(os.getxattr)
 ismount = in_pool(os.path.ismount)
+lchown = in_pool(os.lchown)
 link = in_pool(os.link)
 listdir = in_pool(os.listdir)
+listxattr = in_pool(os.listxattr)
 makedirs = in_pool(os.makedirs)
 mkdir = in_pool(os.mkdir)
 mkfifo = in_pool(os.mkfifo)
+mknod = in_pool(os.mknod)
+pathconf = in_pool(os.pathconf)
+posix_fadvise = in_pool(os.posix_fadvise)
+posix_fallocate = in_pool(os.posix_fallocate)
 realpath = in_pool(os.path.realpath)
 remove = in_pool(os.remove)
 removedirs = in_pool(os.removedirs)
+removexattr = in_pool(os.removexattr)
 rename = in_pool(os.rename)
 renames = in_pool(os.renames)
 replace = in_pool(os.replace)
@@ -112,6 +130,8 @@ rmdir = in_pool(os.rmdir)
 samefile = in_pool(os.path.samefile)
 sameopenfile = in_pool(os.path.sameopenfile)
 sendfile = in_pool(os.sendfile)
+setxattr = in_pool(os.setxattr)
+splice = in_pool(os.splice)
 statvfs = in_pool(os.statvfs)
 symlink = in_pool(os.symlink)
 sync = in_pool(os.sync)
@@ -126,8 +146,10 @@ copymode = in_pool(shutil.copymode)
 copystat = in_pool(shutil.copystat)
 copytree = in_pool(shutil.copytree)
 disk_usage = in_pool(shutil.disk_usage)
+make_archive = in_pool(shutil.make_archive)
 move = in_pool(shutil.move)
 rmtree = in_pool(shutil.rmtree)
+unpack_archive = in_pool(shutil.unpack_archive)
 which = in_pool(shutil.which)
 
 
@@ -148,31 +170,51 @@ def _stat_all(paths: list[AnyPath], follow_symlinks: bool) -> list[os.stat_resul
 
 async def scandir(path: Any = ".") -> AsyncIterator[os.DirEntry[Any]]:
     """The entries of a directory, in the order of `os.scandir`."""
-    entries = await run_in_pool(os.scandir, path)
+    entries = _entries(path)
     try:
         async for entry in in_batches(entries):
             yield entry
     finally:
-        entries.close()
+        with contextlib.suppress(ValueError):  # a thread is at it, for somebody who waits no more; it closes them
+            entries.close()
+
+
+def _entries(path: Any) -> Generator[os.DirEntry[Any]]:
+    with os.scandir(path) as entries:
+        yield from entries
+
+
+class _Batch(NamedTuple, Generic[Result]):
+    """What a thread has taken from an iterator, and how it ended if it did."""
+
+    items: list[Result]
+    ended: bool
+    error: BaseException | None
 
 
 async def in_batches(items: Iterator[Result]) -> AsyncIterator[Result]:
     """What an iterator that blocks yields, many at a time."""
-    while batch := await run_in_pool(_take, items):
+    ended = False
+    while not ended:
+        batch, ended, error = await run_in_pool(_take, items)
         for item in batch:
             yield item
+        if error is not None:
+            raise error
 
 
-def _take(items: Iterator[Result]) -> list[Result]:
+def _take(items: Iterator[Result]) -> _Batch[Result]:
     """Some items, as many as there are in a few milliseconds; at least one unless there are no more."""
     until = time.monotonic() + SECONDS_AT_ONCE
     taken: list[Result] = []
-    while len(taken) < ENTRIES_AT_ONCE and time.monotonic() < until:
-        more = list(islice(items, 32))
-        taken += more
-        if len(more) < 32:
-            break
-    return taken
+    try:
+        for item in items:
+            taken.append(item)
+            if len(taken) >= ENTRIES_AT_ONCE or (len(taken) % 32 == 0 and time.monotonic() > until):
+                return _Batch(taken, False, None)
+    except Exception as error:
+        return _Batch(taken, True, error)  # what came before it is handed out before it
+    return _Batch(taken, True, None)
 
 
 Listing = tuple[list[Any], list[Any]]
@@ -187,8 +229,11 @@ async def walk(
     """
     top = os.fspath(top)
     if not topdown:
-        async for visited in in_batches(os.walk(top, False, onerror, followlinks)):
-            yield visited
+        async for visited in in_batches(_walk_upwards(top, followlinks)):
+            if not isinstance(visited, OSError):
+                yield visited
+            elif onerror is not None:
+                onerror(visited)
         return
     listed: dict[Any, Listing | OSError] = {}
     ahead = [top]
@@ -204,6 +249,16 @@ async def walk(
         directories, others = listing
         yield directory, directories, others
         ahead.extend(reversed(await _to_enter(directory, directories, followlinks)))
+
+
+def _walk_upwards(top: Any, followlinks: bool) -> Iterator[tuple[Any, list[Any], list[Any]] | OSError]:
+    """Errors come in their order with what is visited: the caller's function is for the caller's thread."""
+    errors: list[OSError] = []
+    for visited in os.walk(top, False, errors.append, followlinks):
+        yield from errors
+        errors.clear()
+        yield visited
+    yield from errors
 
 
 async def _to_enter(directory: Any, names: list[Any], followlinks: bool) -> list[Any]:

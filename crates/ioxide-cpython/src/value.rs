@@ -153,7 +153,7 @@ impl Any {
         // SAFETY: bytes objects are immutable and live as long as `self` (O2).
         unsafe {
             let start = ffi::PyBytes_AS_STRING(self.as_ptr()).cast();
-            Some(std::slice::from_raw_parts(start, ffi::PyBytes_Size(self.as_ptr()) as usize))
+            Some(std::slice::from_raw_parts(start, ffi::Py_SIZE(self.as_ptr()) as usize))
         }
     }
 

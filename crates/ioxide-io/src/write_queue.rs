@@ -8,6 +8,7 @@
 //! Q1. `bytes` is the sum of what remains of every chunk.
 //! Q2. Bytes leave in the order they were pushed, each once, whatever the kernel takes at a time.
 //! Q3. Every buffer pushed is released once, by `flush` or by `clear`, or dropped with the queue.
+//! Q4. Where there is no `first`, `rest` is empty: a queue of one buffer, which most are, allocates nothing.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -42,14 +43,19 @@ impl<B: AsRef<[u8]>> Chunk<B> {
 
 /// The unsent buffers of one descriptor. The bytes of a buffer must not change while it is in the queue.
 pub struct WriteQueue<B> {
-    chunks: VecDeque<Chunk<B>>,
+    first: Option<Chunk<B>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "an idle connection has no rest, and keeps one word for it instead of four"
+    )]
+    rest: Option<Box<VecDeque<Chunk<B>>>>,
     bytes: usize,
 }
 
 impl<B: AsRef<[u8]>> WriteQueue<B> {
-    /// An empty queue; it allocates with the first buffer.
+    /// An empty queue; it allocates with the second buffer.
     pub const fn new() -> Self {
-        Self { chunks: VecDeque::new(), bytes: 0 }
+        Self { first: None, rest: None, bytes: 0 }
     }
 
     /// Appends a buffer.
@@ -63,7 +69,11 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     pub fn push_remainder(&mut self, buffer: B, sent: usize) {
         let chunk = Chunk { buffer, sent };
         self.bytes += chunk.remaining().len();
-        self.chunks.push_back(chunk);
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.get_or_insert_default().push_back(chunk);
+        }
     }
 
     /// How many bytes are still to be sent.
@@ -75,17 +85,29 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// Whether there is no buffer; an empty one counts until it is released.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.first.is_none()
     }
 
     /// The buffers in the queue, oldest first.
     pub fn buffers(&self) -> impl Iterator<Item = &B> {
-        self.chunks.iter().map(|chunk| &chunk.buffer)
+        self.chunks().map(|chunk| &chunk.buffer)
     }
 
     /// What remains of every buffer, oldest first.
     pub fn remaining(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().map(Chunk::remaining)
+        self.chunks().map(Chunk::remaining)
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk<B>> {
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
+    /// Takes the oldest buffer out (Q4). Its bytes are the caller's to count.
+    #[inline]
+    fn pop(&mut self) -> Option<B> {
+        let oldest = self.first.take()?;
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        Some(oldest.buffer)
     }
 
     /// Writes as much as `sink` takes without waiting, and hands every buffer that is through to
@@ -106,8 +128,10 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     ) -> io::Result<Progress> {
         loop {
             self.release_sent(release);
-            if self.chunks.is_empty() {
-                self.chunks.shrink_to(RETAINED_BUFFERS);
+            if self.first.is_none() {
+                if let Some(rest) = &mut self.rest {
+                    rest.shrink_to(RETAINED_BUFFERS);
+                }
                 return Ok(Progress::Drained);
             }
             let (offered, taken) = match self.write_once(limit, sink) {
@@ -127,14 +151,20 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// Returns how many bytes were offered to `sink` and how many it took.
     #[inline]
     fn write_once(&self, limit: usize, sink: &mut impl Write) -> io::Result<(usize, usize)> {
-        if let (Some(only), 1) = (self.chunks.front(), self.chunks.len()) {
+        if let Some(only) = &self.first
+            && self.rest.as_ref().is_none_or(|rest| rest.is_empty())
+        {
             let remaining = only.remaining();
             return Ok((remaining.len(), sink.write(remaining)?));
         }
+        self.write_gathered(limit, sink)
+    }
+
+    fn write_gathered(&self, limit: usize, sink: &mut impl Write) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); GATHERED_BUFFERS];
         let mut offered = 0;
         let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+        for (slice, chunk) in slices.iter_mut().zip(self.chunks()) {
             let remaining = chunk.remaining();
             if count > 0 && offered + remaining.len() > limit {
                 break;
@@ -151,15 +181,15 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     fn advance(&mut self, mut taken: usize, release: &mut impl FnMut(B)) {
         self.bytes = self.bytes.saturating_sub(taken);
         while taken > 0 {
-            let Some(first) = self.chunks.front_mut() else { return };
+            let Some(first) = &mut self.first else { return };
             let remaining = first.remaining().len();
             if taken < remaining {
                 first.sent += taken;
                 return;
             }
             taken -= remaining;
-            if let Some(chunk) = self.chunks.pop_front() {
-                release(chunk.buffer);
+            if let Some(buffer) = self.pop() {
+                release(buffer);
             }
         }
     }
@@ -167,9 +197,9 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// Releases the buffers at the front of which nothing remains: the ones that were pushed empty.
     #[inline]
     fn release_sent(&mut self, release: &mut impl FnMut(B)) {
-        while self.chunks.front().is_some_and(|first| first.remaining().is_empty()) {
-            if let Some(chunk) = self.chunks.pop_front() {
-                release(chunk.buffer);
+        while self.first.as_ref().is_some_and(|first| first.remaining().is_empty()) {
+            if let Some(buffer) = self.pop() {
+                release(buffer);
             }
         }
     }
@@ -177,8 +207,8 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// Gives up what was not sent; every buffer goes to `release`.
     pub fn clear(&mut self, release: &mut impl FnMut(B)) {
         self.bytes = 0;
-        let chunks = std::mem::take(&mut self.chunks);
-        chunks.into_iter().for_each(|chunk| release(chunk.buffer));
+        let chunks = self.first.take().into_iter().chain(self.rest.take().into_iter().flat_map(|rest| *rest));
+        chunks.for_each(|chunk| release(chunk.buffer));
     }
 }
 
@@ -345,6 +375,6 @@ mod tests {
         (0..10_000).for_each(|_| queue.push(b"".to_vec()));
         let progress = queue.flush(&mut SocketRef::new(near.as_raw_fd()), &mut drop).unwrap();
         assert_eq!(progress, Progress::Drained);
-        assert!(queue.chunks.capacity() <= RETAINED_BUFFERS);
+        assert!(queue.rest.is_some_and(|rest| rest.capacity() <= RETAINED_BUFFERS));
     }
 }

@@ -63,6 +63,21 @@ impl SocketSlot {
         }
     }
 
+    /// As `descriptor`, where it can be read without a call of Python's.
+    #[inline]
+    pub fn known_descriptor(&self) -> Option<RawFd> {
+        let socket = self.slot.get().filter(|_| self.has_field.get())?;
+        match OWN.get().1.hold_for(socket) {
+            // SAFETY: D1.
+            Ok(true) => Some(unsafe { field(socket) }),
+            Ok(false) => None,
+            Err(raised) => {
+                drop(raised.take());
+                None
+            }
+        }
+    }
+
     pub fn get_object(&self) -> Option<Object> {
         self.slot.get_object()
     }

@@ -39,6 +39,12 @@ impl<T> ReadyQueue<T> {
         self.items.pop_front()
     }
 
+    /// The item that `index` others are in front of.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.items.get(index)
+    }
+
     /// How many items wait.
     #[inline]
     pub fn len(&self) -> usize {

@@ -55,6 +55,19 @@ pub fn on_ready(transport: &Object, direction: Direction) -> Result<()> {
     }
 }
 
+/// Receives for a transport whose turn is near, and returns how many bytes; `None` where it is not to be done.
+/// `transport` is as for `on_ready`.
+#[inline]
+pub fn receive_ahead(transport: &Object) -> Option<usize> {
+    SocketTransport::from_any(transport)?.receive_ahead()
+}
+
+/// Whether `receive_ahead` was called for the transport and it was not told since.
+#[inline]
+pub fn has_received(transport: &Object) -> bool {
+    SocketTransport::from_any(transport).is_some_and(SocketTransport::has_received)
+}
+
 /// Sends what a transport has buffered in this turn. `transport` is what was given to `EventLoop::flush_later`.
 /// Fails: KeyboardInterrupt, SystemExit.
 pub fn flush(transport: &Object) -> Result<()> {

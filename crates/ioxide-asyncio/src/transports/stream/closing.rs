@@ -44,6 +44,7 @@ impl SocketTransport {
             Reading::Idle | Reading::Watching => Reading::Idle,
         };
         self.stop_reading(next);
+        self.core().received.clear();
     }
 
     /// `transport._fatal_error(exc, message='Fatal error on transport')`

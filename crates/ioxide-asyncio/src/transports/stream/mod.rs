@@ -5,6 +5,7 @@
 //! | mod | the class, the native state, its transitions |
 //! | opening | `_make_socket_transport` |
 //! | reading, writing, closing | what the names say |
+//! | ahead | receiving for several transports before the first is told |
 //! | receiver | native protocols, which take bytes without a bytes object |
 //! | methods | what Python sees |
 //!
@@ -14,7 +15,9 @@
 //! T3. `Lost` is entered once; whoever enters it schedules or makes the one call of connection_lost.
 //! T4. The write queue keeps its bytes over the end of a turn only while the descriptor is watched for writing.
 //! T5. No borrow of the queue or of the loop's read buffer is held while Python runs.
+//! T6. What was received ahead is delivered before anything else is received, and only while the transport reads.
 
+mod ahead;
 mod closing;
 mod methods;
 mod opening;
@@ -106,6 +109,8 @@ struct StreamCore {
     reader_context: Slot,
     writer_context: Slot,
     empty_waiter: Slot,
+    /// What was received before its turn: bytes, empty at the end of the stream, or an exception (T6).
+    received: Slot,
     /// The number that the loop's watches know.
     fd: Cell<RawFd>,
     max_size: Cell<usize>,
@@ -225,6 +230,7 @@ impl StreamCore {
             reader_context: Slot::empty(),
             writer_context: Slot::empty(),
             empty_waiter: Slot::empty(),
+            received: Slot::empty(),
             fd: Cell::new(-1),
             max_size: Cell::new(ioxide_io::read_buffer::DEFAULT_CAPACITY),
             delivery: Cell::new(Delivery::Data),
@@ -247,7 +253,7 @@ impl StreamCore {
         matches!(self.phase.get(), Phase::Lost(_))
     }
 
-    fn slots(&self) -> [&Slot; 7] {
+    fn slots(&self) -> [&Slot; 8] {
         [
             &self.event_loop,
             &self.protocol,
@@ -256,6 +262,7 @@ impl StreamCore {
             &self.reader_context,
             &self.writer_context,
             &self.empty_waiter,
+            &self.received,
         ]
     }
 }

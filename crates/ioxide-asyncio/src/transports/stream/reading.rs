@@ -1,4 +1,4 @@
-//! The side of a transport that receives. One receive for each event: what is left makes another one.
+//! The side of a transport that receives. One receive for each event, in its turn or before it (`ahead`): what is left makes another one.
 //!
 //! Leaves to others: what the protocol writes in answer (`writing`), the end of the connection (`closing`).
 
@@ -70,10 +70,14 @@ impl SocketTransport {
         }
         core.reading.set(Reading::Idle);
         self.start_reading()?;
+        self.deliver_received_soon();
         self.log_in_debug_mode(&names().debug, "%r resumes reading")
     }
 
     pub(super) fn on_readable(&self) -> Result<()> {
+        if let Some(received) = self.take_received() {
+            return self.deliver_received(received);
+        }
         // get_buffer() may set another protocol; what was begun is ended.
         let delivery = self.core().delivery.get();
         let received = match delivery {
@@ -92,6 +96,20 @@ impl SocketTransport {
                 Delivery::Native(receiver) => self.deliver_native(receiver, data.bytes().unwrap_or(&[])),
             },
             Err(raised) => self.fail(raised, READ_ERROR),
+        }
+    }
+
+    /// What was received ahead. The protocol may be another one than at that time.
+    fn deliver_received(&self, received: Result<Object>) -> Result<()> {
+        let data = match received {
+            Ok(data) => data,
+            Err(raised) => return self.fail(raised, READ_ERROR),
+        };
+        match (data.bytes(), self.core().delivery.get()) {
+            (Some([]) | None, _) => self.on_end_of_stream(),
+            (Some(_), Delivery::Data) => self.deliver_data(&data),
+            (Some(_), Delivery::Buffer) => self.deliver_into_buffer(&data),
+            (Some(bytes), Delivery::Native(receiver)) => self.deliver_native(receiver, bytes),
         }
     }
 

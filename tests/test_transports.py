@@ -59,6 +59,36 @@ def test_extra_information(run: Run) -> None:
     run(main())
 
 
+class Guise:
+    """What says that it is a socket, as a mock with a `spec` does, and hands everything on to one."""
+
+    def __init__(self, behind: socket.socket) -> None:
+        self.__dict__["behind"] = behind
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return socket.socket
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.behind, name)
+
+
+def test_what_only_says_that_it_is_a_socket_is_asked_for_its_descriptor(run: Run) -> None:
+    async def main() -> bytes:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        protocol = Recorder()
+        loop: Any = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=Guise(near))
+        transport.write(b"disguised")
+        received = await receive(far, 9)
+        await finish(protocol, far)
+        return received
+
+    assert run(main()) == b"disguised"
+
+
 def test_attributes_and_weak_references(run: Run) -> None:
     async def main() -> None:
         protocol = Recorder()

@@ -2,8 +2,9 @@
 //! first field of every `_socket.socket`, and two calls of it for each message are a part of what a message costs.
 //!
 //! Invariants:
-//! D1. The number is read only from an instance of `_socket.socket` whose `fileno` nobody has replaced, in a slot that saw, when it
-//!     was filled, that the field and `fileno()` agree. `close` and `detach` write -1 there.
+//! D1. The number is read only from an instance of `_socket.socket`, by its memory and not by a `__class__` that says so, whose
+//!     `fileno` nobody has replaced, in a slot that saw, when it was filled, that the field and `fileno()` agree. `close` and
+//!     `detach` write -1 there.
 
 use crate::call::import;
 use crate::gc::{Traverse, Visitor};
@@ -45,7 +46,7 @@ impl SocketSlot {
         // SAFETY: an instance of the class has its fields, of which the descriptor is the first (D1).
         let agrees = || unsafe { field(socket) } == descriptor;
         self.has_field
-            .set(has_room(class) && socket.is_instance(class)? && own.hold_for(socket)? && agrees());
+            .set(has_room(class) && socket.is_subtype_of(class) && own.hold_for(socket)? && agrees());
         self.slot.set(socket.to_object());
         Ok(descriptor)
     }

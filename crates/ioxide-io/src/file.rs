@@ -12,6 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::sys::release::reads_now_truly;
 use crate::sys::transfer;
 
 /// An answer that did not wait.
@@ -51,6 +52,9 @@ impl FileRef {
 
     /// Reads at `offset` what the page cache has: at most `buffer.len()` bytes, zero at the end of the file.
     pub fn read_at_now(self, buffer: &mut [MaybeUninit<u8>], offset: u64) -> io::Result<Now<usize>> {
+        if !reads_now_truly() {
+            return Ok(Now::Unsupported);
+        }
         let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         now(transfer(|| {
             // SAFETY: F1; the kernel writes at most `iov_len` bytes, no uninitialised ones, into `buffer`.

@@ -1,5 +1,7 @@
 //! How this operating system reports the outcome of a call.
 
+pub(crate) mod release;
+
 use std::io;
 
 /// The outcome of a call that returns zero or -1.

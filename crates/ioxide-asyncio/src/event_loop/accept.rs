@@ -27,7 +27,7 @@ use ioxide_cpython::version::CONNECTIONS_HAVE_CONTEXT;
 use ioxide_cpython::{
     Any, Builtin, Object, Once, Raised, Result, Slot, boolean, builtin, imports, names, none, none_object,
 };
-use ioxide_io::SocketRef;
+use ioxide_io::{SocketAddress, SocketRef};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -86,10 +86,32 @@ const START_SERVING: Signature<8> = Signature {
 
 /// What one attempt to accept came to.
 enum Accepted {
-    Connection { socket: Object, address: Object },
+    Connection { socket: Object, peer: Peer },
     Nobody,
     GoneAlready,
     Failed(Object),
+}
+
+/// Who has connected.
+enum Peer {
+    Native(SocketAddress),
+    /// As the `accept` of a socket class of its own says it.
+    Python(Object),
+}
+
+impl Peer {
+    fn to_python(&self) -> Result<Object> {
+        match self {
+            Peer::Native(address) => addresses::to_python(address),
+            Peer::Python(address) => Ok(address.clone()),
+        }
+    }
+
+    fn to_extra(&self) -> Result<Object> {
+        let extra = dict()?;
+        extra.dict_set(&names().peername, &*self.to_python()?)?;
+        Ok(extra)
+    }
 }
 
 impl EventLoop {
@@ -150,7 +172,7 @@ impl EventLoop {
                 false => accept_in_python(&socket)?,
             };
             match accepted {
-                Accepted::Connection { socket, address } => self.on_accepted(listener, &socket, &address)?,
+                Accepted::Connection { socket, peer } => self.on_accepted(listener, &socket, &peer)?,
                 Accepted::GoneAlready => {}
                 Accepted::Nobody => return Ok(()),
                 Accepted::Failed(error) => return self.on_accept_failed(listener, &socket, error),
@@ -160,23 +182,26 @@ impl EventLoop {
     }
 
     /// A connection was accepted.
-    fn on_accepted(&self, listener: &Listener, socket: &Any, address: &Any) -> Result<()> {
+    fn on_accepted(&self, listener: &Listener, socket: &Any, peer: &Peer) -> Result<()> {
         let connection = ClosedUnlessKept::new(socket.to_object());
         let server = listener.server.get_or_none();
         if self.is_debug() {
             let line = text("%r got a new connection from %r: %r")?;
-            imports().logger.call_method(&names().debug, &[&*line, &*server, address, socket])?;
+            imports().logger.call_method(&names().debug, &[&*line, &*server, &*peer.to_python()?, socket])?;
         }
-        let extra = dict()?;
-        extra.dict_set(&names().peername, address)?;
         let context = copy(&listener.context.get_or_none())?;
         let ssl_context = listener.ssl_context.get_or_none();
         if ssl_context.is_true()? || self.overrides().make_socket_transport {
             let own_context = listener.has_own_context.then(|| context.clone());
+            let extra = peer.to_extra()?;
             let setup =
                 Setup { event_loop: self.to_object(), connection, extra, own_context }.run(listener)?;
             return with_context(&context, || self.create_setup_task(listener, &setup, &context));
         }
+        let (peer_name, extra) = match peer {
+            Peer::Native(address) => (Some(address), None),
+            Peer::Python(_) => (None, Some(peer.to_extra()?)),
+        };
         let mut protocol = none_object();
         let outcome = with_context(&context, || {
             protocol = listener.protocol_factory.get_or_none().call0()?;
@@ -184,7 +209,8 @@ impl EventLoop {
                 socket,
                 protocol: &protocol,
                 waiter: None,
-                extra: Some(&extra),
+                extra: extra.as_deref(),
+                peer_name,
                 server: Some(&*server).filter(|server| !server.is_none()),
                 context: Some(&*context).filter(|_| listener.has_own_context),
             };
@@ -355,10 +381,9 @@ fn make_overridden(
 impl Listener {
     fn accept(&self, socket: SocketRef) -> Result<Accepted> {
         match socket.accept() {
-            Ok((descriptor, address)) => Ok(Accepted::Connection {
-                socket: self.socket_of(descriptor)?,
-                address: addresses::to_python(&address)?,
-            }),
+            Ok((descriptor, address)) => {
+                Ok(Accepted::Connection { socket: self.socket_of(descriptor)?, peer: Peer::Native(address) })
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Accepted::Nobody),
             Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(Accepted::GoneAlready),
             Err(error) => os_error(&error).map(Accepted::Failed),
@@ -400,7 +425,10 @@ fn accept_in_python(socket: &Any) -> Result<Accepted> {
         Ok(accepted) => match accepted.tuple_items() {
             [connection, address] => {
                 connection.call_method1(&names().setblocking, &boolean(false))?;
-                Ok(Accepted::Connection { socket: connection.to_object(), address: address.to_object() })
+                Ok(Accepted::Connection {
+                    socket: connection.to_object(),
+                    peer: Peer::Python(address.to_object()),
+                })
             }
             _ => Err(Raised::type_error("accept() must return a socket and an address")),
         },

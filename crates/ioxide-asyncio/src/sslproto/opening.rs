@@ -64,6 +64,7 @@ pub fn make_ssl_transport(event_loop: &EventLoop, arguments: Arguments<'_>) -> R
         protocol: &ssl_protocol,
         waiter: None,
         extra: given(extra),
+        peer_name: None,
         server: given(server),
         context: given(context),
     };

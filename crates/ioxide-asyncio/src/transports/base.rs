@@ -247,7 +247,7 @@ pub(super) trait BaseTransport: Deref<Target = Any> {
 }
 
 /// None where the kernel has no such name.
-fn unless_os_error(name: Result<Object>) -> Result<Object> {
+pub(super) fn unless_os_error(name: Result<Object>) -> Result<Object> {
     match name {
         Err(raised) if raised.matches(builtin(Builtin::OSError)) => {
             drop(raised.take());

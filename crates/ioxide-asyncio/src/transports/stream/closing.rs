@@ -106,6 +106,9 @@ impl SocketTransport {
     fn release(&self) -> Result<()> {
         let core = self.core();
         let socket = core.socket.take();
+        if let Some(socket) = &socket {
+            core.extra.keep_socket(socket);
+        }
         let server = core.server.take();
         drop(core.protocol.take());
         drop(core.event_loop.take());
@@ -149,6 +152,7 @@ impl SocketTransport {
         let shown = self.repr()?.to_text()?;
         warn_resource(&format!("unclosed transport {}", shown.as_str()), self)?;
         socket.call_method0(&names().close)?;
+        core.extra.keep_socket(&socket);
         drop(core.socket.take());
         // Older servers count their transports and are told by connection_lost alone.
         let server = core.server.take().filter(|_| SERVERS_KNOW_CLIENTS);

@@ -67,6 +67,10 @@ fn add_attributes(definition: &mut ShellDefinition) {
     use SocketTransport as T;
     definition.attributes.extend(flow_control::attributes::<T>());
     definition.attributes.extend([
+        attribute(c"_extra", T::extra, |this: &T, value: Option<&Any>| {
+            this.core().extra.set(assigned(value)?);
+            Ok(())
+        }),
         getter(c"_sock", |this: &T| this.core().socket.get_or_none()),
         getter(c"_sock_fd", |this: &T| integer(i64::from(this.core().fd.get()))),
         getter(c"_loop", |this: &T| this.core().event_loop.get_or_none()),

@@ -6,6 +6,7 @@
 //! | opening | `_make_socket_transport` |
 //! | reading, writing, closing | what the names say |
 //! | ahead | receiving for several transports before the first is told |
+//! | extra | what `get_extra_info` knows |
 //! | receiver | native protocols, which take bytes without a bytes object |
 //! | methods | what Python sees |
 //!
@@ -19,6 +20,7 @@
 
 mod ahead;
 mod closing;
+mod extra;
 mod methods;
 mod opening;
 mod reading;
@@ -28,6 +30,7 @@ mod writing;
 pub use opening::{Parts, make_socket_transport, open_transport};
 pub use receiver::{NativeReceiver, receiver_of};
 
+use self::extra::Extra;
 use super::base::{BaseTransport, transport_object};
 use super::flow_control::{FlowControl, FlowControlled};
 use crate::event_loop::Direction;
@@ -119,6 +122,7 @@ struct StreamCore {
     writing: Cell<Writing>,
     write_end: Cell<WriteEnd>,
     phase: Cell<Phase>,
+    extra: Extra,
     flow: FlowControl,
     queue: RefCell<WriteQueue<OwnedBytes>>,
 }
@@ -138,6 +142,7 @@ unsafe impl Native for StreamCore {
 pub fn initialize() -> Result<()> {
     STREAM_CORE.set(NativeClass::core::<StreamCore>(c"ioxide.StreamCore")?);
     writing::initialize()?;
+    extra::initialize()?;
     SOCKET_TRANSPORT.set(methods::create_class()?);
     OWN.set(OwnMethods::of(SOCKET_TRANSPORT.get().class().as_any(), &["write", "is_closing"])?);
     Ok(())
@@ -238,6 +243,7 @@ impl StreamCore {
             writing: Cell::new(Writing::Idle),
             write_end: Cell::new(WriteEnd::Open),
             phase: Cell::new(Phase::Open),
+            extra: Extra::new(),
             flow: FlowControl::new(),
             queue: RefCell::new(WriteQueue::new()),
         }
@@ -253,7 +259,7 @@ impl StreamCore {
         matches!(self.phase.get(), Phase::Lost(_))
     }
 
-    fn slots(&self) -> [&Slot; 8] {
+    fn slots(&self) -> [&Slot; 9] {
         [
             &self.event_loop,
             &self.protocol,
@@ -263,6 +269,7 @@ impl StreamCore {
             &self.writer_context,
             &self.empty_waiter,
             &self.received,
+            &self.extra.held,
         ]
     }
 }

@@ -10,7 +10,7 @@ use ioxide_cpython::methods::{Arguments, Signature, given};
 use ioxide_cpython::types::allocate;
 use ioxide_cpython::value::integer;
 use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
-use ioxide_io::SocketRef;
+use ioxide_io::{SocketAddress, SocketRef};
 
 /// What a transport is made of.
 pub struct Parts<'a> {
@@ -18,6 +18,8 @@ pub struct Parts<'a> {
     pub protocol: &'a Any,
     pub waiter: Option<&'a Any>,
     pub extra: Option<&'a Any>,
+    /// Who was accepted. Only where no `extra` is given, which says it itself.
+    pub peer_name: Option<&'a SocketAddress>,
     pub server: Option<&'a Any>,
     pub context: Option<&'a Any>,
 }
@@ -36,6 +38,7 @@ pub fn make_socket_transport(event_loop: &EventLoop, arguments: Arguments<'_>) -
         protocol: protocol.unwrap_or(none()),
         waiter: given(waiter),
         extra: given(extra),
+        peer_name: None,
         server: given(server),
         context: given(context),
     };
@@ -58,9 +61,12 @@ impl SocketTransport {
         let core = self.core();
         core.event_loop.set(event_loop.to_object());
         drop(core.given_context.replace(parts.context.map(Any::to_object)));
-        self.set_socket_extra(parts.socket, parts.extra)?;
         let fd = core.socket.fill(parts.socket)?;
         core.fd.set(fd);
+        match parts.extra {
+            Some(extra) => drop(self.set_socket_extra(parts.socket, Some(extra))?),
+            None => self.note_names(parts.socket, parts.peer_name)?,
+        }
         self.set_protocol(parts.protocol)?;
         if let Some(server) = parts.server {
             crate::servers::attach(server, self)?;

@@ -101,10 +101,11 @@ impl SocketTransport {
         method: &Any,
         ask: fn(SocketRef) -> io::Result<SocketAddress>,
     ) -> Result<Option<Name>> {
-        let is_own = socket.is_instance(&imports().socket)? && OWN.get().hold_for(socket)?;
-        match self.core().socket.known_descriptor().filter(|_| is_own) {
-            Some(descriptor) => ask(SocketRef::new(descriptor)).ok().map(|name| Name::of(&name)).transpose(),
-            None => Ok(Some(Name::Shown(unless_os_error(socket.call_method0(method))?))),
+        match self.core().socket.known_descriptor() {
+            Some(descriptor) if OWN.get().hold_for(socket)? => {
+                ask(SocketRef::new(descriptor)).ok().map(|name| Name::of(&name)).transpose()
+            }
+            _ => Ok(Some(Name::Shown(unless_os_error(socket.call_method0(method))?))),
         }
     }
 

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import partial, wraps
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from ioxide._ioxide import _due_to_yield as due_to_yield
 from ioxide._ioxide import _files_backend as files_backend
@@ -184,10 +184,10 @@ def _entries(path: Any) -> Generator[os.DirEntry[Any]]:
         yield from entries
 
 
-class _Batch(NamedTuple, Generic[Result]):
+class _Batch(NamedTuple):
     """What a thread has taken from an iterator, and how it ended if it did."""
 
-    items: list[Result]
+    items: list[Any]
     ended: bool
     error: BaseException | None
 
@@ -203,7 +203,7 @@ async def in_batches(items: Iterator[Result]) -> AsyncIterator[Result]:
             raise error
 
 
-def _take(items: Iterator[Result]) -> _Batch[Result]:
+def _take(items: Iterator[Result]) -> _Batch:
     """Some items, as many as there are in a few milliseconds; at least one unless there are no more."""
     until = time.monotonic() + SECONDS_AT_ONCE
     taken: list[Result] = []

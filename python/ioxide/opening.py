@@ -114,6 +114,10 @@ class FileOpening(Opening[AsyncFile]):
         self._opened = opened
         self._coroutine = coroutine
 
+    @property
+    def _obj(self) -> AsyncFile | None:
+        return self._opened[0] if self._opened else None
+
     def __await__(self) -> Generator[Any, None, AsyncFile]:
         if not self._opened:
             yield from self._coroutine.__await__()

@@ -4,7 +4,7 @@
 //! Y1. Of the operations on a thread, one in each millisecond lets the other tasks run before it begins; before, because a
 //!     cancellation meanwhile must not lose what was read.
 
-use ioxide_cpython::methods::method0;
+use ioxide_cpython::methods::{documented, method0};
 use ioxide_cpython::module::Module;
 use ioxide_cpython::types::FunctionDefinition;
 use ioxide_cpython::{Any, Result, none};
@@ -19,7 +19,10 @@ thread_local! {
 }
 
 pub fn add_to(module: &Module<'_>) -> Result<()> {
-    let due = FunctionDefinition::new(method0(c"due_to_yield", |_: &Any| is_due()));
+    let due = FunctionDefinition::new(documented(
+        method0(c"due_to_yield", |_: &Any| is_due()),
+        c"due_to_yield()\n--\n\nWhether other tasks have a right to run now: true at most once in a millisecond.",
+    ));
     module.add(c"_due_to_yield", &*due.bind(none())?)
 }
 

@@ -1,7 +1,8 @@
 //! What asyncio's `_LoopBoundMixin` does: a lock or queue belongs to the loop in which it first had to wait.
 
+use ioxide_cpython::current::running_loop;
 use ioxide_cpython::gc::Visitor;
-use ioxide_cpython::{Any, Object, Raised, Result, Slot, imports};
+use ioxide_cpython::{Any, Object, Raised, Result, Slot, none_object};
 
 /// The loop that an object is bound to; empty until it first waits.
 pub struct LoopBound(Slot);
@@ -15,7 +16,7 @@ impl LoopBound {
     /// Fails: RuntimeError where another loop is running than the one `owner` is bound to.
     #[inline]
     pub fn get_loop(&self, owner: &Any) -> Result<Object> {
-        let running = imports().get_running_loop.call0()?;
+        let running = running_loop()?.unwrap_or_else(none_object);
         if self.0.is(&running) {
             return Ok(running);
         }

@@ -52,6 +52,9 @@ impl EventLoop {
         self.wait()?;
         self.queue_due_timers()?;
         self.run_ready()?;
+        if self.core().unflushed_bytes.get() == 0 && self.core().unflushed.borrow().is_empty() {
+            return Ok(());
+        }
         self.flush_transports()
     }
 

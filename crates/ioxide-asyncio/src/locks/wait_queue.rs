@@ -76,8 +76,14 @@ impl WaitQueue {
         }
         let removed = {
             let mut futures = self.futures.borrow_mut();
-            let place = futures.iter().position(|present| present.is(future));
-            place.and_then(|place| futures.remove(place))
+            match futures.front() {
+                // Who has been woken is the first, as a rule.
+                Some(first) if first.is(future) => futures.pop_front(),
+                _ => {
+                    let place = futures.iter().position(|present| present.is(future));
+                    place.and_then(|place| futures.remove(place))
+                }
+            }
         };
         match removed {
             Some(_) => Ok(()),

@@ -1,4 +1,4 @@
-"""Several connections that become readable in the same turn of the loop: what the protocol that is told first does to the others."""
+"""Several connections that become readable in the same turn of the loop: what the protocol that is told first does to others."""
 
 from __future__ import annotations
 

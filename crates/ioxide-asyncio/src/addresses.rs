@@ -6,6 +6,7 @@ use ioxide_cpython::value::{bytes, file_system_text, integer, text, tuple};
 use ioxide_cpython::{Any, Builtin, Object, Raised, Result, builtin, names, none, none_object};
 use ioxide_io::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
 use std::io;
+use std::net::Ipv6Addr;
 
 /// An address as Python's socket module shows it.
 pub fn to_python(address: &SocketAddress) -> Result<Object> {
@@ -15,7 +16,7 @@ pub fn to_python(address: &SocketAddress) -> Result<Object> {
             tuple(&[&*text(&address.to_string())?, &*integer(i64::from(port))?])
         }
         AddressKind::Ipv6 { address, port, flow_info, scope_id } => tuple(&[
-            &*text(&shown_ipv6(address, scope_id))?,
+            &*text(&shown_ipv6(address))?,
             &*integer(i64::from(port))?,
             &*integer(i64::from(flow_info))?,
             &*integer(i64::from(scope_id))?,
@@ -27,14 +28,12 @@ pub fn to_python(address: &SocketAddress) -> Result<Object> {
     }
 }
 
-/// As the C library shows it, with the scope of a link-local address.
-fn shown_ipv6(address: std::net::Ipv6Addr, scope_id: u32) -> String {
-    if scope_id == 0 {
-        return address.to_string();
-    }
-    match ioxide_io::interface_name(scope_id) {
-        Some(name) => format!("{address}%{name}"),
-        None => format!("{address}%{scope_id}"),
+/// As `inet_ntop` shows it: an IPv4 address in the last four bytes with dots, also without `ffff` before it. The scope has a
+/// number of its own in Python's tuple.
+fn shown_ipv6(address: Ipv6Addr) -> String {
+    match (address.segments(), address.octets()) {
+        ([0, 0, 0, 0, 0, 0, high, _], [.., a, b, c, d]) if high != 0 => format!("::{a}.{b}.{c}.{d}"),
+        _ => address.to_string(),
     }
 }
 

@@ -21,6 +21,7 @@ mod tasks;
 mod threads;
 mod timeouts;
 mod transports;
+mod work;
 
 use ioxide_cpython::module::{Module, definition};
 use ioxide_cpython::object::RawObject;
@@ -44,6 +45,7 @@ fn fill(module: &Module<'_>) -> Result<()> {
     module.add(c"Server", servers::Server::class())?;
     coroutines::add_to(module)?;
     futures::chain::add_to(module)?;
+    work::add_to(module)?;
     files::add_to(module)?;
     locks::add_to(module)?;
     queues::add_to(module)?;

@@ -285,19 +285,6 @@ pub fn parse_literal(host: &[u8]) -> Option<LiteralAddress<'_>> {
     }
 }
 
-/// The name of a network interface, `eth0`; `None` where no interface has the number.
-pub fn interface_name(index: u32) -> Option<String> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the size that the call asks for, and holds a C string afterwards.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    if found.is_null() {
-        return None;
-    }
-    // SAFETY: as above.
-    let name = unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) };
-    Some(name.to_string_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,7 @@
 pub mod address;
 pub mod datagrams;
 pub mod file;
+pub mod look_up;
 pub mod operation;
 pub mod pipe;
 pub mod pool;
@@ -37,9 +38,10 @@ pub mod write_queue;
 #[cfg(test)]
 mod random;
 
-pub use address::{AddressKind, LiteralAddress, SocketAddress, interface_name, parse_literal};
+pub use address::{AddressKind, LiteralAddress, SocketAddress, parse_literal};
 pub use datagrams::DatagramBatch;
 pub use file::{FileRef, Now, Storage};
+pub use look_up::{Answer, Question};
 pub use operation::{Need, Operation};
 pub use pipe::{FileKind, PipeRef};
 pub use pool::Pool;

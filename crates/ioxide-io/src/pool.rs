@@ -10,7 +10,7 @@
 //!     flood of short jobs costs few wake-ups, and jobs that block still get all threads.
 //! P4. A thread that is woken takes a free processor, and none from the thread that woke it: a flood of jobs would switch
 //!     threads for each job otherwise, and the loop would wait for copies of its own files.
-//! P5. After a fork the threads of the parent are gone: [`Pool::shared`] gives the child a pool of its own.
+//! P5. After a fork the threads of the parent are gone: [`Pool::for_files`] and [`Pool::for_look_ups`] give the child a pool of its own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +23,8 @@ use std::time::Duration;
 const IDLE_SECONDS: u64 = 10;
 /// Threads at most: what asyncio's default executor has, `min(32, processors + 4)`.
 const MOST_THREADS: usize = 32;
+/// Look-ups at a time: as many as asyncio's default executor gives a small machine.
+const LOOK_UP_THREADS: usize = 8;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -47,30 +49,53 @@ struct Shared {
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    /// What its threads are called.
+    name: &'static str,
     most_threads: usize,
+}
+
+/// A pool that each process has for itself (P5).
+struct OfProcess {
+    name: &'static str,
+    pool: Mutex<Option<(u32, Pool)>>,
+}
+
+static FILES: OfProcess = OfProcess { name: "ioxide-files", pool: Mutex::new(None) };
+static LOOK_UPS: OfProcess = OfProcess { name: "ioxide-lookup", pool: Mutex::new(None) };
+
+impl OfProcess {
+    fn pool(&self, most_threads: impl FnOnce() -> usize) -> Pool {
+        let mut known = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        match &*known {
+            Some((owner, pool)) if *owner == process => pool.clone(),
+            _ => {
+                let pool = Pool::new(self.name, most_threads());
+                // The parent's pool is not dropped here: its lock may be held by a thread that exists no more.
+                std::mem::forget(known.replace((process, pool.clone())));
+                pool
+            }
+        }
+    }
 }
 
 impl Pool {
     /// A pool of at most `most_threads` threads. None is started yet.
-    pub fn new(most_threads: usize) -> Pool {
-        Pool { shared: Arc::new(Shared::default()), most_threads: most_threads.max(1) }
+    pub fn new(name: &'static str, most_threads: usize) -> Pool {
+        Pool { shared: Arc::new(Shared::default()), name, most_threads: most_threads.max(1) }
     }
 
-    /// The pool of this process (P5).
-    pub fn shared() -> Pool {
-        static SHARED: Mutex<Option<(u32, Pool)>> = Mutex::new(None);
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let process = std::process::id();
-        match &*shared {
-            Some((owner, pool)) if *owner == process => pool.clone(),
-            _ => {
-                let processors = thread::available_parallelism().map_or(1, usize::from);
-                let pool = Pool::new((processors + 4).min(MOST_THREADS));
-                // The parent's pool is not dropped here: its lock may be held by a thread that exists no more.
-                std::mem::forget(shared.replace((process, pool.clone())));
-                pool
-            }
-        }
+    /// This process's pool for files.
+    pub fn for_files() -> Pool {
+        FILES.pool(|| {
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            (processors + 4).min(MOST_THREADS)
+        })
+    }
+
+    /// This process's pool for look-ups of names: slow name servers hold up no file.
+    pub fn for_look_ups() -> Pool {
+        LOOK_UPS.pool(|| LOOK_UP_THREADS)
     }
 
     /// Runs the job on a thread of the pool as soon as one is free.
@@ -86,7 +111,7 @@ impl Pool {
         state.threads += 1;
         drop(state);
         let shared = Arc::clone(&self.shared);
-        let started = thread::Builder::new().name("ioxide-files".to_owned()).spawn(move || shared.work());
+        let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
         started.map(drop).or_else(|error| self.without_thread(error))
     }
 
@@ -185,7 +210,7 @@ mod tests {
 
     #[test]
     fn all_jobs_run_once_on_at_most_so_many_threads() {
-        let pool = Pool::new(3);
+        let pool = Pool::new("test", 3);
         let (sender, receiver) = mpsc::channel();
         for number in 0..1000 {
             let sender = sender.clone();
@@ -201,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_neither_thread_nor_pool() {
-        let pool = Pool::new(1);
+        let pool = Pool::new("test", 1);
         pool.submit(|| panic!("expected by the test")).unwrap();
         let ran = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&ran);
@@ -215,7 +240,7 @@ mod tests {
 
     #[test]
     fn jobs_that_wait_for_each_other_run_at_the_same_time() {
-        let pool = Pool::new(2);
+        let pool = Pool::new("test", 2);
         let (to_second, from_first) = mpsc::channel();
         let (to_first, from_second) = mpsc::channel();
         pool.submit(move || {

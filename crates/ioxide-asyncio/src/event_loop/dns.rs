@@ -1,18 +1,16 @@
-//! Names and addresses. Literal addresses are answered at once; everything else goes to a small pool of threads of
-//! its own, so that slow name servers hold up no other work.
+//! `getaddrinfo` and `getnameinfo`. Literal addresses are answered at once; everything else goes to a small pool of threads of
+//! its own, so that slow name servers hold up no other work: without the GIL where `socket.getaddrinfo` is Python's own.
+//!
+//! Leaves to others: the C library's call (`ioxide_io::look_up`), what a look-up without Python is made of (`look_up`).
 
-use super::EventLoop;
+use super::{EventLoop, look_up};
+use crate::work;
 use ioxide_cpython::call::import;
 use ioxide_cpython::coroutine::{coroutine, wait_for};
 use ioxide_cpython::methods::{Arguments, Signature};
 use ioxide_cpython::value::{integer, text, tuple};
-use ioxide_cpython::{Any, Object, Raised, Result, imports, names, none};
-
-/// Look-ups at a time: as many as asyncio's default executor gives a small machine.
-const LOOKUP_THREADS: i64 = 8;
-
-/// Where a loop keeps their pool.
-const LOOKUP_EXECUTOR: &str = "_lookup_executor";
+use ioxide_cpython::{Any, Object, Raised, Result, names, none};
+use ioxide_io::Pool;
 
 const GETADDRINFO: Signature<6> = Signature {
     function: "getaddrinfo",
@@ -32,12 +30,20 @@ impl EventLoop {
         let values = bound.map(|value| value.unwrap_or(&zero).to_object());
         let event_loop = self.to_object();
         coroutine("getaddrinfo", async move {
-            let function = import(c"socket")?.get_attribute_str(c"getaddrinfo")?;
-            let values: Vec<&Any> = values.iter().map(|value| &**value).collect();
-            if is_numeric(values[0], values[1])? {
-                return function.call_slice(&values);
+            let values = values.each_ref().map(|value| &**value);
+            let native = EventLoop::from_any(&event_loop);
+            if native.is_some_and(|native| native.get_debug()) {
+                return answer(&*logging_function(&event_loop)?, &values).await;
             }
-            look_up(&event_loop, &function, &values).await
+            let function = import(c"socket")?.get_attribute_str(c"getaddrinfo")?;
+            let Some(question) = look_up::question(&function, values)? else {
+                return answer(&function, &values).await;
+            };
+            look_up::audit(values)?;
+            match is_numeric(values[0], values[1]) {
+                true => look_up::ask(&question),
+                false => wait_for(&*look_up::submit(question)?).await,
+            }
         })
     }
 
@@ -46,11 +52,14 @@ impl EventLoop {
         let bound = GETNAMEINFO.bind(arguments)?;
         let zero = integer(0)?;
         let values = bound.map(|value| value.unwrap_or(&zero).to_object());
-        let event_loop = self.to_object();
         coroutine("getnameinfo", async move {
             let function = import(c"socket")?.get_attribute_str(c"getnameinfo")?;
-            let values: Vec<&Any> = values.iter().map(|value| &**value).collect();
-            look_up(&event_loop, &function, &values).await
+            wait_for(&*work::call_on(
+                &Pool::for_look_ups(),
+                &function,
+                &values.each_ref().map(|value| &**value),
+            )?)
+            .await
         })
     }
 
@@ -74,61 +83,43 @@ impl EventLoop {
         })
     }
 
-    /// The pool for look-ups, made with the first one.
-    fn lookup_executor(&self) -> Result<Object> {
-        if let Some(executor) = self.kept(LOOKUP_EXECUTOR)? {
-            return Ok(executor);
-        }
-        let keywords = tuple(&[&names().max_workers, &names().thread_name_prefix])?;
-        let executor = imports().ThreadPoolExecutor.call_keywords(
-            &[&*integer(LOOKUP_THREADS)?, &*text("ioxide-lookup")?],
-            &keywords,
-            0,
-        )?;
-        self.keep(LOOKUP_EXECUTOR, &executor)?;
-        Ok(executor)
-    }
-
-    /// What `close` does about executors: the default one and the one for look-ups are told not to wait.
-    pub(super) fn discard_executors(&self) -> Result<()> {
+    /// What `close` does about the default executor: it is told not to wait.
+    pub(super) fn discard_executor(&self) -> Result<()> {
         self.keep("_executor_shutdown_called", &ioxide_cpython::boolean(true))?;
-        for name in ["_default_executor", LOOKUP_EXECUTOR] {
-            let executor = self.kept(name)?.filter(|executor| !executor.is_none());
-            self.keep(name, none())?;
-            if let Some(executor) = executor {
-                let keywords = tuple(&[&names().wait])?;
-                executor.call_method_keywords(
-                    &names().shutdown,
-                    &[&ioxide_cpython::boolean(false)],
-                    &keywords,
-                )?;
-            }
-        }
-        Ok(())
+        let executor = self.kept("_default_executor")?.filter(|executor| !executor.is_none());
+        self.keep("_default_executor", none())?;
+        let Some(executor) = executor else { return Ok(()) };
+        let keywords = tuple(&[&names().wait])?;
+        let wait = ioxide_cpython::boolean(false);
+        executor.call_method_keywords(&names().shutdown, &[&wait], &keywords).map(drop)
     }
 }
 
-/// `await loop.run_in_executor(lookups, function, *values)`
-async fn look_up(event_loop: &Any, function: &Any, values: &[&Any]) -> Result<Object> {
-    let native =
-        EventLoop::from_any(event_loop).ok_or_else(|| Raised::runtime_error("the event loop is gone"))?;
-    let executor = native.lookup_executor()?;
-    let mut all = vec![&*executor, function];
-    all.extend_from_slice(values);
-    let future = event_loop.call_method(&names().run_in_executor, &all)?;
-    wait_for(&future).await
+/// asyncio's own function for debug mode, which logs, as a method of the loop.
+fn logging_function(event_loop: &Any) -> Result<Object> {
+    let class = import(c"asyncio.base_events")?.get_attribute_str(c"BaseEventLoop")?;
+    class.get_attribute_str(c"_getaddrinfo_debug")?.call_method1(&*text("__get__")?, event_loop)
 }
 
-/// Whether host and port need no look-up: no host or a literal address, and a number for a port.
-fn is_numeric(host: &Any, port: &Any) -> Result<bool> {
-    let literal = if host.is_string() {
-        ioxide_io::parse_literal(host.to_text()?.as_str().as_bytes()).is_some()
-    } else {
-        host.bytes().is_some_and(|host| ioxide_io::parse_literal(host).is_some())
-    };
-    let numeric_port = port.is_none()
-        || port.is_integer()
-        || (port.is_string() && port.to_text()?.as_str().bytes().all(|digit| digit.is_ascii_digit()))
-        || port.bytes().is_some_and(|port| port.iter().all(u8::is_ascii_digit));
-    Ok(literal && numeric_port)
+/// What a Python function answers: at once to what needs no look-up, else on a thread.
+async fn answer(function: &Any, values: &[&Any; 6]) -> Result<Object> {
+    if is_numeric(values[0], values[1]) {
+        return function.call_slice(values);
+    }
+    wait_for(&*work::call_on(&Pool::for_look_ups(), function, values)?).await
+}
+
+/// Whether host and port need no look-up: a literal address, and a number for a port. Runs no Python.
+fn is_numeric(host: &Any, port: &Any) -> bool {
+    let is_literal = |host: &[u8]| ioxide_io::parse_literal(host).is_some();
+    let is_number = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
+    holds_for_bytes(host, is_literal)
+        && (port.is_none() || port.is_integer() || holds_for_bytes(port, is_number))
+}
+
+fn holds_for_bytes(value: &Any, condition: impl Fn(&[u8]) -> bool) -> bool {
+    match look_up::string(value) {
+        Some(text) => condition(text.as_bytes()),
+        None => value.bytes().is_some_and(condition),
+    }
 }

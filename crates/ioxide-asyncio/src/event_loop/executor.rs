@@ -1,7 +1,7 @@
 //! `run_in_executor` and the default executor, which is a real `concurrent.futures.ThreadPoolExecutor`.
 //!
-//! What it leaves to others: how the executor's future and the loop's hang together (`futures::chain`), the pool of name
-//! look-ups (`dns`), what `close` does about both (`dns::discard_executors`).
+//! What it leaves to others: how the executor's future and the loop's hang together (`futures::chain`), what `close`
+//! does about it (`dns::discard_executor`).
 
 use super::{EventLoop, worker_queue};
 use crate::futures::chain;

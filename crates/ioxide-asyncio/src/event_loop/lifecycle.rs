@@ -187,7 +187,7 @@ impl EventLoop {
         );
         drop(kernel_side);
         let ring_closed = core.file_ring.take().map_or(Ok(()), |ring| files::close_ring(&ring));
-        self.discard_executors()?;
+        self.discard_executor()?;
         ring_closed
     }
 

@@ -14,7 +14,7 @@
 //! | sendfile, sendfile_kernel, sendfile_pieces | files sent whole |
 //! | secure, modules | where TLS is asked for, asyncio's modules as asyncio's code sees them |
 //! | datagram, pipes | create_datagram_endpoint, connect_read_pipe, connect_write_pipe |
-//! | dns, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
+//! | dns, look_up, signals, debug, report | names and addresses, signal handlers, debug mode, exceptions that nobody catches |
 //! | executor, worker_queue, asyncgens | work in threads, what workers have to do, asynchronous generators |
 //! | processes, children | starting child processes, noticing their end |
 //! | timed | what waits in the timers: handles, sleepers, deadlines |
@@ -40,6 +40,7 @@ mod debug;
 mod dns;
 mod executor;
 mod lifecycle;
+mod look_up;
 mod methods;
 mod modules;
 mod overrides;
@@ -203,6 +204,7 @@ pub fn initialize() -> Result<()> {
     datagram::initialize()?;
     schedule::initialize()?;
     executor::initialize()?;
+    look_up::initialize()?;
     processes::initialize();
     children::initialize()?;
     overrides::initialize(EventLoop::class())

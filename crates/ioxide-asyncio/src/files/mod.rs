@@ -17,7 +17,6 @@ mod open;
 mod raw;
 mod ring;
 mod window;
-mod work;
 
 pub use ring::close as close_ring;
 
@@ -42,13 +41,11 @@ pub enum Backend {
 
 /// Creates the classes and adds the names.
 pub fn add_to(module: &Module<'_>) -> Result<()> {
-    work::initialize()?;
     ring::initialize()?;
     raw::initialize()?;
     fairness::add_to(module)?;
     open::add_to(module)?;
-    raw::add_to(module)?;
-    work::add_to(module)
+    raw::add_to(module)
 }
 
 /// The choice of this process; none of `Backend`'s numbers before the first file.

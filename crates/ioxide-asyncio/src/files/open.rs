@@ -1,7 +1,7 @@
 //! Descriptors for files: opened at once where the kernel has the whole path in its cache, on the pool otherwise.
 
 use super::Backend;
-use super::work::submit_operation;
+use super::ring::submit_operation;
 use ioxide_cpython::exception::raise_os_error_with_path;
 use ioxide_cpython::methods::{Arguments, Signature, documented, method};
 use ioxide_cpython::module::Module;

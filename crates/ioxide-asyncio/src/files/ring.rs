@@ -8,9 +8,10 @@
 //! G2. No borrow of the queue is held while Python runs or without the GIL.
 //! G3. Cancelling a future does not stop its operation; its outcome is dropped, which closes a descriptor in it.
 
-use super::work;
+use super::Backend;
 use crate::event_loop::{Direction, EventLoop, Watcher};
 use crate::handles::{Handle, call_soon};
+use crate::work;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;
 use ioxide_cpython::gc::{Traverse, Visitor};
@@ -70,6 +71,22 @@ pub fn initialize() -> Result<()> {
 /// Whether this process can use rings at all.
 pub fn is_available() -> bool {
     [Opcode::Read, Opcode::Write, Opcode::Sync, Opcode::Open].into_iter().any(supports)
+}
+
+/// As `work::submit`, by the kernel without a thread where the backend says so and the loop is ioxide's.
+pub fn submit_operation<O: Operation>(
+    operation: O,
+    finish: impl FnOnce(O::Outcome) -> Result<Object> + 'static,
+) -> Result<Object> {
+    if Backend::of_process()?.uses_ring(O::OPCODE, || operation.bytes())
+        && let Some(native) = EventLoop::from_any(&*work::running_loop()?)
+    {
+        return match start(native, operation, finish)? {
+            Ok(future) => Ok(future),
+            Err((operation, finish)) => work::submit(move || operation.run(), finish),
+        };
+    }
+    work::submit(move || operation.run(), finish)
 }
 
 /// A future for what `finish` makes of the operation's outcome; the operation itself where the loop has no ring (G1).

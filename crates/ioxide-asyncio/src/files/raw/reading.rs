@@ -1,9 +1,10 @@
 //! Reading: what is at hand, what the page cache has, and what only the disk can tell.
 
 use super::super::fairness;
+use super::super::ring::submit_operation;
 use super::super::window::READ_AHEAD;
-use super::super::work::{submit, submit_operation};
 use super::{Access, RawFile, need_of};
+use crate::work::submit;
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;

@@ -1,7 +1,8 @@
 //! Writing: bytes are taken at once and given to the kernel after the operation, on the pool.
 
-use super::super::work::{submit, submit_operation};
+use super::super::ring::submit_operation;
 use super::{Access, RawFile};
+use crate::work::submit;
 use ioxide_cpython::buffer::Buffer;
 use ioxide_cpython::detach::without_gil;
 use ioxide_cpython::exception::raise_os_error;

@@ -1,4 +1,4 @@
-//! A job on the pool and the future that its caller awaits.
+//! A job on one of the pools, for files or look-ups of names, and the future that its caller awaits.
 //!
 //! The job runs without the GIL and knows no Python. Its outcome becomes the future's result on the loop's thread: on ioxide's
 //! loop through its inbox, on any other through `call_soon_threadsafe`.
@@ -8,7 +8,6 @@
 //!     dropped with the GIL.
 //! J2. Cancelling the future does not stop the job; its outcome is dropped, which closes a descriptor in it.
 
-use super::{Backend, ring};
 use crate::event_loop::{EventLoop, Sender};
 use crate::futures;
 use ioxide_cpython::call::import;
@@ -21,7 +20,7 @@ use ioxide_cpython::object::Detached;
 use ioxide_cpython::types::{Class, FunctionDefinition, Native, NativeClass, allocate, head};
 use ioxide_cpython::version::FutureObject;
 use ioxide_cpython::{Any, Object, Once, Raised, Result, Slot, current, names, none};
-use ioxide_io::{Operation, Pool};
+use ioxide_io::Pool;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,13 +45,10 @@ unsafe impl Native for Delivery {
     }
 }
 
-pub fn initialize() -> Result<()> {
+/// Creates the class and adds the function.
+pub fn add_to(module: &Module<'_>) -> Result<()> {
     DELIVERY.set(NativeClass::core::<Delivery>(c"ioxide.Delivery")?);
     DELIVER.set(FunctionDefinition::new(method0(c"deliver", Delivery::deliver)));
-    Ok(())
-}
-
-pub fn add_to(module: &Module<'_>) -> Result<()> {
     let run = FunctionDefinition::new(method(c"run_in_pool", |_: &Any, arguments: Arguments<'_>| {
         run_in_pool(arguments)
     }));
@@ -63,8 +59,8 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
 }
 
 fn wait_until_finished() {
-    let pool = Pool::shared();
-    without_gil(move || pool.wait_until_finished());
+    let pools = [Pool::for_files(), Pool::for_look_ups()];
+    without_gil(move || pools.iter().for_each(Pool::wait_until_finished));
 }
 
 /// A future of the running loop for what `finish` makes of the outcome of `work`.
@@ -74,37 +70,40 @@ pub fn submit<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     finish: impl FnOnce(T) -> Result<Object> + 'static,
 ) -> Result<Object> {
+    submit_to(&Pool::for_files(), work, finish)
+}
+
+/// As `submit`, on another pool than that for files.
+pub fn submit_to<T: Send + 'static>(
+    pool: &Pool,
+    work: impl FnOnce() -> T + Send + 'static,
+    finish: impl FnOnce(T) -> Result<Object> + 'static,
+) -> Result<Object> {
     let event_loop = running_loop()?;
     let future = match EventLoop::from_any(&event_loop) {
         Some(native) => futures::create(native)?,
         None => event_loop.call_method0(&*ioxide_cpython::names::intern("create_future")?)?,
     };
-    run(&event_loop, future.clone(), work, finish)?;
+    run_on(pool, &event_loop, future.clone(), work, finish)?;
     Ok(future)
 }
 
-fn running_loop() -> Result<Object> {
+pub fn running_loop() -> Result<Object> {
     current::running_loop()?.ok_or_else(|| Raised::runtime_error("no running event loop"))
 }
 
-/// As `submit`, by the kernel without a thread where the backend says so and the loop is ioxide's.
-pub fn submit_operation<O: Operation>(
-    operation: O,
-    finish: impl FnOnce(O::Outcome) -> Result<Object> + 'static,
-) -> Result<Object> {
-    if Backend::of_process()?.uses_ring(O::OPCODE, || operation.bytes())
-        && let Some(native) = EventLoop::from_any(&*running_loop()?)
-    {
-        return match ring::start(native, operation, finish)? {
-            Ok(future) => Ok(future),
-            Err((operation, finish)) => submit(move || operation.run(), finish),
-        };
-    }
-    submit(move || operation.run(), finish)
+/// Runs `work` on the pool for files and settles `future` with what `finish` makes of its outcome.
+pub fn run<T: Send + 'static>(
+    event_loop: &Any,
+    future: Object,
+    work: impl FnOnce() -> T + Send + 'static,
+    finish: impl FnOnce(T) -> Result<Object> + 'static,
+) -> Result<()> {
+    run_on(&Pool::for_files(), event_loop, future, work, finish)
 }
 
-/// Runs `work` on the pool and settles `future` with what `finish` makes of its outcome.
-pub fn run<T: Send + 'static>(
+fn run_on<T: Send + 'static>(
+    pool: &Pool,
     event_loop: &Any,
     future: Object,
     work: impl FnOnce() -> T + Send + 'static,
@@ -115,7 +114,10 @@ pub fn run<T: Send + 'static>(
     let received = Arc::clone(&outcome);
     let finish: Finish = Box::new(move || {
         let value = received.lock().unwrap_or_else(PoisonError::into_inner).take();
-        finish(value.ok_or_else(|| Raised::runtime_error("a file operation ended without an outcome"))?)
+        finish(
+            value
+                .ok_or_else(|| Raised::runtime_error("an operation on a thread ended without an outcome"))?,
+        )
     });
     let delivery = allocate(Delivery {
         head: head(),
@@ -138,7 +140,7 @@ pub fn run<T: Send + 'static>(
         drop(outcome); // J1
         way_back.take();
     };
-    Pool::shared().submit(job).map_err(|error| raise_os_error(&error))
+    pool.submit(job).map_err(|error| raise_os_error(&error))
 }
 
 enum WayBack {
@@ -229,8 +231,13 @@ fn run_in_pool(arguments: Arguments<'_>) -> Result<Object> {
     let Some((function, rest)) = arguments.positional().split_first() else {
         return Err(Raised::type_error("run_in_pool() needs a function"));
     };
-    let call =
-        Detached::new(ioxide_cpython::value::tuple(&[function, &*ioxide_cpython::value::tuple(rest)?])?);
+    call_on(&Pool::for_files(), function, rest)
+}
+
+/// A future for what a Python function returns on a thread of the pool.
+pub fn call_on(pool: &Pool, function: &Any, arguments: &[&Any]) -> Result<Object> {
+    let arguments = ioxide_cpython::value::tuple(arguments)?;
+    let call = Detached::new(ioxide_cpython::value::tuple(&[function, &*arguments])?);
     let work = move || {
         with_gil(move || {
             let call = call.into_object();
@@ -244,7 +251,7 @@ fn run_in_pool(arguments: Arguments<'_>) -> Result<Object> {
             }
         })
     };
-    submit(work, |outcome| match outcome {
+    submit_to(pool, work, |outcome| match outcome {
         Some(Ok(result)) => Ok(result.into_object()),
         Some(Err(exception)) => Err(Raised::exception(exception.into_object())),
         None => Err(Raised::runtime_error("the interpreter is shutting down")),

@@ -296,6 +296,8 @@ CLOSED: dict[str, Call] = {
     "add_writer": lambda loop: loop.add_writer(0, print),
     "add_signal_handler": lambda loop: loop.add_signal_handler(10, print),
     "getaddrinfo": lambda loop: loop.getaddrinfo("localhost", 1),
+    "getaddrinfo(literal)": lambda loop: loop.getaddrinfo("127.0.0.1", 1),
+    "getnameinfo": lambda loop: loop.getnameinfo(("127.0.0.1", 1)),
 }
 
 RUNNING: dict[str, Call] = {

@@ -70,21 +70,21 @@ pub fn submit<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
     finish: impl FnOnce(T) -> Result<Object> + 'static,
 ) -> Result<Object> {
-    submit_to(&Pool::for_files(), work, finish)
+    submit_to(&Pool::for_files(), &*running_loop()?, work, finish)
 }
 
-/// As `submit`, on another pool than that for files.
+/// As `submit`, on any pool and for any loop.
 pub fn submit_to<T: Send + 'static>(
     pool: &Pool,
+    event_loop: &Any,
     work: impl FnOnce() -> T + Send + 'static,
     finish: impl FnOnce(T) -> Result<Object> + 'static,
 ) -> Result<Object> {
-    let event_loop = running_loop()?;
-    let future = match EventLoop::from_any(&event_loop) {
+    let future = match EventLoop::from_any(event_loop) {
         Some(native) => futures::create(native)?,
         None => event_loop.call_method0(&*ioxide_cpython::names::intern("create_future")?)?,
     };
-    run_on(pool, &event_loop, future.clone(), work, finish)?;
+    run_on(pool, event_loop, future.clone(), work, finish)?;
     Ok(future)
 }
 
@@ -231,11 +231,11 @@ fn run_in_pool(arguments: Arguments<'_>) -> Result<Object> {
     let Some((function, rest)) = arguments.positional().split_first() else {
         return Err(Raised::type_error("run_in_pool() needs a function"));
     };
-    call_on(&Pool::for_files(), function, rest)
+    call_on(&Pool::for_files(), &*running_loop()?, function, rest)
 }
 
 /// A future for what a Python function returns on a thread of the pool.
-pub fn call_on(pool: &Pool, function: &Any, arguments: &[&Any]) -> Result<Object> {
+pub fn call_on(pool: &Pool, event_loop: &Any, function: &Any, arguments: &[&Any]) -> Result<Object> {
     let arguments = ioxide_cpython::value::tuple(arguments)?;
     let call = Detached::new(ioxide_cpython::value::tuple(&[function, &*arguments])?);
     let work = move || {
@@ -251,7 +251,7 @@ pub fn call_on(pool: &Pool, function: &Any, arguments: &[&Any]) -> Result<Object
             }
         })
     };
-    submit_to(pool, work, |outcome| match outcome {
+    submit_to(pool, event_loop, work, |outcome| match outcome {
         Some(Ok(result)) => Ok(result.into_object()),
         Some(Err(exception)) => Err(Raised::exception(exception.into_object())),
         None => Err(Raised::runtime_error("the interpreter is shutting down")),

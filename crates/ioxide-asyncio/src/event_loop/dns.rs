@@ -31,18 +31,18 @@ impl EventLoop {
         let event_loop = self.to_object();
         coroutine("getaddrinfo", async move {
             let values = values.each_ref().map(|value| &**value);
-            let native = EventLoop::from_any(&event_loop);
-            if native.is_some_and(|native| native.get_debug()) {
-                return answer(&*logging_function(&event_loop)?, &values).await;
+            check_closed(&event_loop)?;
+            if EventLoop::from_any(&event_loop).is_some_and(EventLoop::get_debug) {
+                return answer(&event_loop, &*logging_function(&event_loop)?, &values).await;
             }
             let function = import(c"socket")?.get_attribute_str(c"getaddrinfo")?;
             let Some(question) = look_up::question(&function, values)? else {
-                return answer(&function, &values).await;
+                return answer(&event_loop, &function, &values).await;
             };
             look_up::audit(values)?;
             match is_numeric(values[0], values[1]) {
                 true => look_up::ask(&question),
-                false => wait_for(&*look_up::submit(question)?).await,
+                false => wait_for(&*look_up::submit(&event_loop, question)?).await,
             }
         })
     }
@@ -52,10 +52,13 @@ impl EventLoop {
         let bound = GETNAMEINFO.bind(arguments)?;
         let zero = integer(0)?;
         let values = bound.map(|value| value.unwrap_or(&zero).to_object());
+        let event_loop = self.to_object();
         coroutine("getnameinfo", async move {
+            check_closed(&event_loop)?;
             let function = import(c"socket")?.get_attribute_str(c"getnameinfo")?;
             wait_for(&*work::call_on(
                 &Pool::for_look_ups(),
+                &event_loop,
                 &function,
                 &values.each_ref().map(|value| &**value),
             )?)
@@ -101,12 +104,16 @@ fn logging_function(event_loop: &Any) -> Result<Object> {
     class.get_attribute_str(c"_getaddrinfo_debug")?.call_method1(&*text("__get__")?, event_loop)
 }
 
+fn check_closed(event_loop: &Any) -> Result<()> {
+    EventLoop::from_any(event_loop).map_or(Ok(()), EventLoop::check_closed)
+}
+
 /// What a Python function answers: at once to what needs no look-up, else on a thread.
-async fn answer(function: &Any, values: &[&Any; 6]) -> Result<Object> {
+async fn answer(event_loop: &Any, function: &Any, values: &[&Any; 6]) -> Result<Object> {
     if is_numeric(values[0], values[1]) {
         return function.call_slice(values);
     }
-    wait_for(&*work::call_on(&Pool::for_look_ups(), function, values)?).await
+    wait_for(&*work::call_on(&Pool::for_look_ups(), event_loop, function, values)?).await
 }
 
 /// Whether host and port need no look-up: a literal address, and a number for a port. Runs no Python.

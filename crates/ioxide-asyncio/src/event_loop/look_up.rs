@@ -82,9 +82,9 @@ pub(super) fn ask(question: &Question) -> Result<Object> {
     list(question.ask())
 }
 
-/// A future for that list.
-pub(super) fn submit(question: Question) -> Result<Object> {
-    work::submit_to(&Pool::for_look_ups(), move || question.ask(), list)
+/// A future of the loop for that list.
+pub(super) fn submit(event_loop: &Any, question: Question) -> Result<Object> {
+    work::submit_to(&Pool::for_look_ups(), event_loop, move || question.ask(), list)
 }
 
 fn list(answers: std::result::Result<Vec<Answer>, Failure>) -> Result<Object> {

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio as _asyncio
 from importlib import import_module as _import_module
-from typing import Any as _Any
 
 # Everything public in there is one of ioxide's names, and the stub says which they are.
 from ioxide._ioxide import *  # noqa: F403
@@ -25,6 +24,10 @@ from ioxide.events import new_event_loop
 from ioxide.install import install, uninstall
 from ioxide.native_names import NATIVE as _NATIVE
 from ioxide.runners import Runner, run
+
+_TYPE_CHECKING = False
+if _TYPE_CHECKING:
+    from typing import Any as _Any
 
 # EventLoopPolicy is absent on purpose: `from ioxide import *` must not warn on 3.14 and later.
 __all__ = [

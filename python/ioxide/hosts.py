@@ -7,20 +7,23 @@ does not use this file.
 
 Invariants
 H1. A program that never imports such a host pays one comparison per import and nothing else.
-H2. The finder removes itself once its module was found; it never imports anything itself.
+H2. Nothing is imported that asyncio does not import: it would cost every program its time.
+H3. The finder removes itself once its module was found; it never imports anything itself.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 from ioxide.events import new_event_loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
 def uvicorn_loop_factory(
@@ -37,7 +40,7 @@ def _teach_uvicorn(module: ModuleType) -> None:
         factories["auto"] = f"{__name__}:{uvicorn_loop_factory.__name__}"
 
 
-class _AfterImport(Loader):
+class _AfterImport:
     """A module's own loader, and then one call with the finished module."""
 
     def __init__(self, loader: Loader, then: Callable[[ModuleType], None]) -> None:
@@ -56,7 +59,7 @@ class _AfterImport(Loader):
         self._then(module)
 
 
-class _HostFinder(MetaPathFinder):
+class _HostFinder:
     """Finds one module as everybody else does, and has it taught after its import."""
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
@@ -68,10 +71,12 @@ class _HostFinder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != self._name:
             return None
+        import importlib.util
+
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _AfterImport(spec.loader, self._then)
+            spec.loader = _AfterImport(spec.loader, self._then)  # type: ignore[assignment]
         return spec
 
 

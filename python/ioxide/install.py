@@ -20,50 +20,45 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
-import importlib.util
+import importlib
 import sys
 import threading
-from collections.abc import Iterator
-from types import ModuleType
-from typing import Any, NamedTuple
 
 from ioxide import _ioxide
 from ioxide.events import new_event_loop
 from ioxide.native_names import NATIVE
 from ioxide.policies import default_policy, ioxide_policy
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+    from typing import Any
+
 __all__ = ("install", "uninstall")
-
-
-class _Assignment(NamedTuple):
-    """One attribute that was set: where, what stood there, and what stands there now."""
-
-    owner: Any
-    name: str
-    found: Any
-    placed: Any
 
 
 class _Assignments:
     """Attributes that were set together and are restored together."""
 
     def __init__(self) -> None:
-        self._made: list[_Assignment] = []
+        # Where, the name, what stood there, what stands there now.
+        self._made: list[tuple[Any, str, Any, Any]] = []
 
     def __bool__(self) -> bool:
         return bool(self._made)
 
     def assign(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute and remember what stood there."""
-        self._made.append(_Assignment(owner, name, getattr(owner, name), value))
+        self._made.append((owner, name, getattr(owner, name), value))
         setattr(owner, name, value)
 
     def restore(self) -> None:
         """Put back what was found, where nobody else has assigned since (I2)."""
         while self._made:
-            assignment = self._made.pop()
-            if getattr(assignment.owner, assignment.name, None) is assignment.placed:
-                setattr(assignment.owner, assignment.name, assignment.found)
+            owner, name, found, placed = self._made.pop()
+            if getattr(owner, name, None) is placed:
+                setattr(owner, name, found)
 
 
 class _NativeNames:
@@ -96,9 +91,10 @@ def _places() -> Iterator[tuple[ModuleType, str, object]]:
     # By identity: asyncio.streams.sleep, asyncio.tasks._CTask and what later versions import where.
     native_by_identity: dict[int, object] = {}
     for submodule, names in NATIVE.items():
-        if importlib.util.find_spec(f"asyncio.{submodule}") is None:
+        try:
+            module = importlib.import_module(f"asyncio.{submodule}")
+        except ModuleNotFoundError:
             continue  # a newer version's submodule
-        module = importlib.import_module(f"asyncio.{submodule}")
         for name in names:
             if hasattr(module, name):
                 native_by_identity[id(getattr(module, name))] = getattr(_ioxide, name)

@@ -14,9 +14,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import warnings
-from typing import Any
 
 from ioxide._ioxide import EventLoop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def default_policy() -> type[Any] | None:

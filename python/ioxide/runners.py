@@ -12,16 +12,19 @@ R2. The native names stand in asyncio from a runner's first use to its close, wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
 from ioxide.events import new_event_loop
 from ioxide.install import native_names
 
-__all__ = ("Runner", "run")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeVar
 
-_Result = TypeVar("_Result")
-_LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+    _Result = TypeVar("_Result")
+    _LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+__all__ = ("Runner", "run")
 
 
 # typeshed calls asyncio.Runner final, for asyncio's documentation says so; at run time it is not.

@@ -62,7 +62,6 @@ imports! {
     get_event_loop = c"asyncio.events" . c"get_event_loop",
     get_running_loop = c"asyncio.events" . c"_get_running_loop",
     set_running_loop = c"asyncio.events" . c"_set_running_loop",
-    ThreadPoolExecutor = c"concurrent.futures" . c"ThreadPoolExecutor",
     ConcurrentFuture = c"concurrent.futures" . c"Future",
     socket = c"socket" . c"socket",
     get_asyncgen_hooks = c"sys" . c"get_asyncgen_hooks",

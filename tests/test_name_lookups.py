@@ -190,9 +190,8 @@ def test_a_look_up_that_nobody_waits_for_any_more(loop: asyncio.AbstractEventLoo
 def test_a_loop_that_is_closed_during_look_ups() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for port in range(50):
-            asyncio.ensure_future(loop.getaddrinfo("localhost", port))
-        await asyncio.sleep(0)
+        looking = [asyncio.ensure_future(loop.getaddrinfo("localhost", port)) for port in range(50)]
+        await asyncio.wait(looking, timeout=0)
 
     for _ in range(5):
         ioxide.run(main())

@@ -352,13 +352,28 @@ pub fn finish_with_own_result(future: &FutureObject) -> Result<()> {
     schedule_callbacks(future)
 }
 
-/// Nobody waits for the future any more, and nobody will.
+/// A future that the timers will finish with this result, which is in it from now on.
+#[inline]
+pub fn create_timed(event_loop: &EventLoop, result: Object) -> Result<Object> {
+    let object = create(event_loop)?;
+    if let Some(future) = Future::from_exact(&object) {
+        future.result.initialize(Some(result));
+    }
+    Ok(object)
+}
+
+/// The timers do not finish this future any more. A task that waits for it goes on waiting: somebody has closed its coroutine by hand.
 pub fn abandon(future: &FutureObject) {
-    if future.is_pending() {
-        drop(Callbacks::take(future));
+    if future.is_pending() && future.callback0.is_empty() && future.callbacks.is_empty() {
         future.set_state(FutureState::Cancelled);
     }
     future.result.clear();
+}
+
+/// Whether the timers are to finish the future.
+#[inline]
+pub fn is_timed(future: &FutureObject) -> bool {
+    future.is_pending() && !future.result.is_empty()
 }
 
 /// Lets `task` wait for a future of the same ioxide loop (F1).

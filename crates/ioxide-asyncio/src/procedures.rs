@@ -192,12 +192,12 @@ impl Procedure {
     #[inline]
     fn resume(&self, inbound: Inbound<'_>) -> Result<Step> {
         let state = self.state.get();
-        match (state, &inbound) {
-            (State::Running, _) => return Err(Raised::value_error("coroutine already executing")),
-            (State::Closed, Inbound::Value(_)) => {
+        match state {
+            State::Running => return Err(Raised::value_error("coroutine already executing")),
+            State::Closed => {
                 return Err(Raised::runtime_error("cannot reuse already awaited coroutine"));
             }
-            _ => {}
+            State::Created | State::Suspended => {}
         }
         self.state.set(State::Running);
         let outcome = match (state, inbound) {

@@ -295,6 +295,9 @@ impl Timeout {
     /// Fails: TimeoutError where the exception that leaves the block is the cancellation by this timeout.
     fn exit(&self, class: Option<&Any>, raised: Option<&Any>) -> Result<()> {
         let of_asyncio = OF_ASYNCIO.get();
+        if !self.is_in(&of_asyncio.entered) && !self.is_in(&of_asyncio.expiring) {
+            return Err(Raised::empty(builtin(Builtin::AssertionError)));
+        }
         self.disarm()?;
         if self.is_in(&of_asyncio.entered) {
             self.state.set(of_asyncio.exited.clone());

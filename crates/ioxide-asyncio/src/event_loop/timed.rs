@@ -35,7 +35,7 @@ impl<'a> Timed<'a> {
     pub fn is_cancelled(&self) -> bool {
         match self {
             Timed::Handle(timer) => timer.is_cancelled(),
-            Timed::Sleeper(future) => !future.is_pending(),
+            Timed::Sleeper(future) => !futures::is_timed(future),
             Timed::Deadline(deadline) => !deadline.is_armed(),
         }
     }
@@ -57,7 +57,7 @@ impl<'a> Timed<'a> {
 #[inline]
 pub fn on_due(entry: &Any) -> Result<()> {
     match Timed::of(entry) {
-        Some(Timed::Sleeper(future)) if future.is_pending() => futures::finish_with_own_result(future),
+        Some(Timed::Sleeper(future)) if futures::is_timed(future) => futures::finish_with_own_result(future),
         Some(Timed::Deadline(deadline)) => deadline.come_due(),
         _ => Ok(()),
     }

@@ -63,10 +63,7 @@ fn fall_asleep(procedure: &Procedure) -> Result<Progress> {
         let result = procedure.argument.get_or_none();
         return originals().sleep.call(&[procedure.owner(), &*result]).map(Progress::Await);
     };
-    let future = futures::create(native)?;
-    if let Some(own) = Future::from_exact(&future) {
-        own.result.initialize(Some(procedure.argument.get_or_none()));
-    }
+    let future = futures::create_timed(native, procedure.argument.get_or_none())?;
     native.add_timed(delay, future.clone());
     procedure.stage.set(ASLEEP);
     Ok(Progress::Wait(future))

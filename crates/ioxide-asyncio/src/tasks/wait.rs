@@ -116,7 +116,7 @@ impl Wait {
         if members.is_empty() || !is_timeout || !members.iter().all(is_plain) {
             return self.borrow();
         }
-        let waiter = futures::create(native)?;
+        let waiter = futures::create_timed(native, none_object())?;
         if let Some(timeout) = timeout {
             native.add_timed(timeout, waiter.clone());
         }

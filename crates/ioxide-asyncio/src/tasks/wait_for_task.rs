@@ -74,7 +74,7 @@ impl WaitForTask {
         if !can_run(native, &self.awaitable) || timeout.is_nan() || timeout < SHORTEST_TIMEOUT {
             return self.borrow();
         }
-        let waiter = futures::create(native)?;
+        let waiter = futures::create_timed(native, none_object())?;
         native.add_timed(timeout, waiter.clone());
         let future = future_of(native, &self.awaitable)?;
         let watched = Watched::watch(future, waiter, true)?;

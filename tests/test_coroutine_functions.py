@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import pickle
+import types
 import weakref
 from typing import Any
 from unittest import mock
@@ -105,3 +106,62 @@ def test_can_be_overridden_and_called_by_the_one_that_overrides() -> None:
     with asyncio.Runner(loop_factory=Loop) as runner:
         assert runner.run(runner.get_loop().getaddrinfo("127.0.0.1", 80)) >= 1
     gc.collect()
+
+
+class OwnLock(ioxide.Lock):
+    """A class whose instances have attributes."""
+
+
+@pytest.mark.parametrize("name", ["__aenter__", "__aexit__"])
+def test_what_async_with_binds_is_a_bound_method(name: str) -> None:
+    lock = OwnLock()
+    method = getattr(lock, name)
+    real = types.MethodType(getattr(OwnLock, name), lock)
+    assert isinstance(method, types.MethodType) and inspect.ismethod(method)
+    assert method == real and real == method and hash(method) == hash(real) and method == getattr(lock, name)
+    assert method != getattr(ioxide.Lock(), name) and method != 1
+    assert repr(method) == repr(real) and dir(method) == dir(real)
+    assert method.__self__ is lock and method.__func__ is getattr(OwnLock, name) and method.__name__ == name
+    assert inspect.signature(method) == inspect.signature(real)
+    assert copy.copy(method) == copy.deepcopy(method, {id(lock): lock}) == real
+    for wrong in (
+        lambda it: setattr(it, "x", 1),
+        lambda it: delattr(it, "x"),
+        lambda it: it.x,
+        lambda it: it(1, 2, 3, 4),
+        lambda it: it < it,
+    ):
+        texts = []
+        for it in (method, real):
+            with pytest.raises((AttributeError, TypeError)) as raised:
+                wrong(it)
+            texts.append((type(raised.value), str(raised.value).replace("ioxide.BoundMethod", "method")))
+        assert texts[0] == texts[1]
+
+
+def test_what_async_with_binds_keeps_nothing_alive() -> None:
+    lock = OwnLock()
+    method: Any = lock.__aenter__
+    of_method, of_lock = weakref.ref(method), weakref.ref(lock)
+    assert of_method() is method
+    del method
+    assert of_method() is None
+    lock.itself = lock.__aenter__  # type: ignore[attr-defined]
+    del lock
+    gc.collect()
+    assert of_lock() is None
+
+
+def test_what_async_with_binds_can_be_called_again(run: Any) -> None:
+    async def main() -> None:
+        lock = ioxide.Lock()
+        enter, leave = lock.__aenter__, functools.partial(lock.__aexit__, None, None, None)
+        for _ in range(3):
+            await enter()
+            assert lock.locked()
+            await leave()
+        assert not lock.locked()
+        with pytest.raises(TypeError):
+            ioxide.Lock.__aenter__.__get__(asyncio.Lock())()
+
+    run(main())

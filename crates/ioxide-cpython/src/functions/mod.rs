@@ -4,11 +4,15 @@
 //! `unittest.mock` and descriptors treat them differently. A `Function` has what Python looks at: a code object with the
 //! parameters of the declared signature and the flag of a coroutine function, it binds, and it takes attributes.
 //!
-//! Leaves to others: what the function does (`methods` makes its entry point), coroutine objects (`coroutine`).
+//! Leaves to others: what the function does (`methods` makes its entry point), coroutine objects (`coroutine`), methods that are
+//! bound often (`bound`).
 //!
 //! Invariants:
 //! N1. The definition lives forever; its entry point has the convention METH_FASTCALL | METH_KEYWORDS.
 //! N2. The function of a class calls its entry point only with an instance of that class as `self`.
+
+#[cfg(not(Py_3_14))]
+mod bound;
 
 use crate::call::import;
 use crate::gc::{Traverse, Visitor};
@@ -44,6 +48,9 @@ pub struct Function {
     /// A Python function with the same signature, made when somebody asks for the code object.
     prototype: Slot,
     definition: *const Definition,
+    /// Whether `async with` binds it.
+    #[cfg(not(Py_3_14))]
+    is_bound_often: bool,
 }
 
 static FUNCTION_CLASS: Once<Class> = Once::new();
@@ -56,6 +63,8 @@ unsafe impl Native for Function {
 }
 
 pub(crate) fn initialize() -> Result<()> {
+    #[cfg(not(Py_3_14))]
+    bound::initialize()?;
     FUNCTION_CLASS.set(
         NativeClass::new::<Function>(c"ioxide.Function")
             .not_instantiable()
@@ -203,22 +212,41 @@ unsafe extern "C" fn call(
     unsafe {
         let function = &*this.cast::<Function>();
         let count = ffi::PyVectorcall_NARGS(count);
-        let definition = &*function.definition;
-        let entry = definition.ml_meth.PyCFunctionFastWithKeywords;
         let Some(owner) = function.owner.get() else {
-            return entry(this, arguments, count, names);
+            return function.enter(this, arguments, count, names);
         };
         if count == 0 || !Any::from_ptr(*arguments).is_subtype_of(owner) {
             return guard_object(|| Err(function.not_applicable(owner, count)));
         }
-        if definition.ml_flags & NO_ARGUMENTS != 0 && (count > 1 || !names.is_null()) {
-            return guard_object(|| Err(function.takes_no_arguments(count, Any::from_ptr_or_none(names))));
-        }
-        entry(*arguments, arguments.add(1), count - 1, names)
+        function.enter(*arguments, arguments.add(1), count - 1, names)
     }
 }
 
 impl Function {
+    /// Calls the entry point with `count` arguments behind `this`.
+    ///
+    /// # Safety
+    /// The vectorcall convention; N2.
+    #[inline(always)]
+    unsafe fn enter(
+        &self,
+        this: *mut ffi::PyObject,
+        arguments: *const *mut ffi::PyObject,
+        count: ffi::Py_ssize_t,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject {
+        // SAFETY: N1 and the caller's promise.
+        unsafe {
+            let definition = &*self.definition;
+            if definition.ml_flags & NO_ARGUMENTS != 0 && (count > 0 || !names.is_null()) {
+                return guard_object(
+                    || Err(self.takes_no_arguments(count + 1, Any::from_ptr_or_none(names))),
+                );
+            }
+            (definition.ml_meth.PyCFunctionFastWithKeywords)(this, arguments, count, names)
+        }
+    }
+
     /// A function of `definition`, of `owner` or of the module.
     fn create(definition: Definition, owner: Option<&Any>) -> Result<Object> {
         let definition: &'static Definition = Box::leak(Box::new(definition));
@@ -246,6 +274,8 @@ impl Function {
             owner: owner.map_or_else(Slot::empty, |owner| Slot::filled(owner.to_object())),
             prototype: Slot::empty(),
             definition,
+            #[cfg(not(Py_3_14))]
+            is_bound_often: owner.is_some() && matches!(&*name, "__aenter__" | "__aexit__"),
         })
     }
 
@@ -353,10 +383,18 @@ unsafe extern "C" fn bind(
 ) -> *mut ffi::PyObject {
     // SAFETY: CPython passes live objects, or null (or None) for an access through the class.
     unsafe {
-        match instance.is_null() || instance == ffi::Py_None() {
-            true => ffi::Py_NewRef(this),
-            false => PyMethod_New(this, instance),
+        if instance.is_null() || instance == ffi::Py_None() {
+            return ffi::Py_NewRef(this);
         }
+        #[cfg(not(Py_3_14))]
+        {
+            let function = &*this.cast::<Function>();
+            if function.is_bound_often && Any::from_ptr(instance).is_subtype_of(&function.owner.get_or_none())
+            {
+                return guard_object(|| bound::bind(function, Any::from_ptr(instance)));
+            }
+        }
+        PyMethod_New(this, instance)
     }
 }
 
@@ -365,21 +403,27 @@ unsafe extern "C" {
 }
 
 impl NativeClass {
+    /// With these members.
+    fn members(self, mut members: Vec<ffi::PyMemberDef>) -> NativeClass {
+        // SAFETY: a zero entry ends an array of members.
+        members.push(unsafe { std::mem::zeroed() });
+        // SAFETY: an array that ends with a zero entry and lives forever.
+        unsafe { self.slot(ffi::Py_tp_members, Box::leak(members.into_boxed_slice()).as_mut_ptr().cast()) }
+    }
+
     /// Called by vectorcall, bound as a method by attribute access, with these members.
-    fn function_like(mut self, mut members: Vec<ffi::PyMemberDef>) -> NativeClass {
+    fn function_like(mut self, members: Vec<ffi::PyMemberDef>) -> NativeClass {
         // The interpreter specialises the loading of a method only where its class cannot change.
         self.add_flags(
             ffi::Py_TPFLAGS_HAVE_VECTORCALL
                 | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
                 | ffi::Py_TPFLAGS_IMMUTABLETYPE,
         );
-        // SAFETY: a zero entry ends an array of members.
-        members.push(unsafe { std::mem::zeroed() });
-        // SAFETY: the signatures of ternaryfunc and descrgetfunc; an array that ends with a zero entry and lives forever.
+        // SAFETY: the signatures of ternaryfunc and descrgetfunc.
         unsafe {
-            self.slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
+            self.members(members)
+                .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
                 .slot(ffi::Py_tp_descr_get, bind as *mut c_void)
-                .slot(ffi::Py_tp_members, Box::leak(members.into_boxed_slice()).as_mut_ptr().cast())
         }
     }
 }

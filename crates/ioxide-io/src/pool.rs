@@ -6,8 +6,8 @@
 //! Invariants:
 //! P1. A job runs outside the lock, once, and a panic in it ends neither the thread nor the pool.
 //! P2. `unfinished` counts what was submitted and has not ended; `wait_until_finished` returns when it was zero.
-//! P3. A thread is woken only where none is on its way to the queue; who takes a job and leaves others wakes the next. So a
-//!     flood of short jobs costs few wake-ups, and jobs that block still get all threads.
+//! P3. A thread is woken or started only where none is on its way to the queue; who takes a job and leaves others calls the
+//!     next, an idle one or a new one. So a flood of short jobs costs few wake-ups, and jobs that block still get all threads.
 //! P4. A thread that is woken takes a free processor, and none from the thread that woke it: a flood of jobs would switch
 //!     threads for each job otherwise, and the loop would wait for copies of its own files.
 //! P5. After a fork the threads of the parent are gone: [`Pool::for_files`] and [`Pool::for_look_ups`] give the child a pool of its own.
@@ -33,13 +33,15 @@ struct State {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
-    /// Threads that were woken and have not come to the queue yet: one at most (P3).
-    waking: bool,
+    /// A thread was woken or started and has not come to the queue yet: one at most (P3).
+    on_its_way: bool,
     unfinished: usize,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// What its threads are called.
+    name: &'static str,
+    most_threads: usize,
     state: Mutex<State>,
     submitted: Condvar,
     finished: Condvar,
@@ -49,9 +51,6 @@ struct Shared {
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
-    /// What its threads are called.
-    name: &'static str,
-    most_threads: usize,
 }
 
 /// A pool that each process has for itself (P5).
@@ -82,7 +81,11 @@ impl OfProcess {
 impl Pool {
     /// A pool of at most `most_threads` threads. None is started yet.
     pub fn new(name: &'static str, most_threads: usize) -> Pool {
-        Pool { shared: Arc::new(Shared::default()), name, most_threads: most_threads.max(1) }
+        let (submitted, finished) = (Condvar::new(), Condvar::new());
+        let state = Mutex::default();
+        Pool {
+            shared: Arc::new(Shared { name, most_threads: most_threads.max(1), state, submitted, finished }),
+        }
     }
 
     /// This process's pool for files.
@@ -104,29 +107,7 @@ impl Pool {
         let mut state = self.shared.lock();
         state.jobs.push_back(Box::new(job));
         state.unfinished += 1;
-        if state.idle > 0 || state.threads >= self.most_threads {
-            self.shared.wake_another(state);
-            return Ok(());
-        }
-        state.threads += 1;
-        drop(state);
-        let shared = Arc::clone(&self.shared);
-        let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
-        started.map(drop).or_else(|error| self.without_thread(error))
-    }
-
-    /// A thread could not be started: the others will come to the job, if there are any.
-    fn without_thread(&self, error: io::Error) -> io::Result<()> {
-        let mut state = self.shared.lock();
-        state.threads -= 1;
-        if state.threads > 0 {
-            return Ok(());
-        }
-        let job = state.jobs.pop_back();
-        state.unfinished -= usize::from(job.is_some());
-        drop(state);
-        drop(job);
-        Err(error)
+        self.shared.call_another(state)
     }
 
     /// Blocks until every job has ended (P2): what was written must not be lost with the process.
@@ -144,9 +125,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn work(self: &Arc<Self>) {
         give_way();
         let mut state = self.lock();
+        state.on_its_way = false;
         while let Some(job) = self.next_job(state) {
             // P1: the job's own channel is dropped with it, which tells the one who waits.
             let _ = catch_unwind(AssertUnwindSafe(job));
@@ -158,21 +140,52 @@ impl Shared {
         }
     }
 
-    /// Wakes a thread for what is in the queue, unless one comes already (P3).
-    fn wake_another(&self, mut state: MutexGuard<'_, State>) {
-        if state.idle == 0 || state.waking || state.jobs.is_empty() {
-            return;
+    /// Has a thread come for what is in the queue, unless one comes already (P3) or all are at work.
+    /// Fails: where a new thread is needed and cannot be started.
+    fn call_another(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> io::Result<()> {
+        if state.on_its_way || state.jobs.is_empty() {
+            return Ok(());
         }
-        state.waking = true;
+        if state.idle > 0 {
+            state.on_its_way = true;
+            drop(state);
+            self.submitted.notify_one();
+        } else if state.threads < self.most_threads {
+            state.on_its_way = true;
+            state.threads += 1;
+            drop(state);
+            let shared = Arc::clone(self);
+            let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
+            return started.map(drop).or_else(|error| self.without_thread(error));
+        }
+        Ok(())
+    }
+
+    /// A thread could not be started: the others will come to the jobs. Where there is none, the jobs end here: each tells
+    /// the one who waits for it by being dropped.
+    fn without_thread(&self, error: io::Error) -> io::Result<()> {
+        let mut state = self.lock();
+        state.on_its_way = false;
+        state.threads -= 1;
+        if state.threads > 0 {
+            return Ok(());
+        }
+        let ended = std::mem::take(&mut state.jobs);
+        state.unfinished -= ended.len();
+        if state.unfinished == 0 {
+            self.finished.notify_all();
+        }
         drop(state);
-        self.submitted.notify_one();
+        drop(ended);
+        Err(error)
     }
 
     /// `None` ends the thread.
-    fn next_job<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Option<Job> {
+    fn next_job<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) -> Option<Job> {
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                self.wake_another(state);
+                // Where no other thread can be started, this one comes to the rest.
+                let _ = self.call_another(state);
                 return Some(job);
             }
             state.idle += 1;
@@ -181,7 +194,7 @@ impl Shared {
                 self.submitted.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;
-            state.waking = false;
+            state.on_its_way = false;
             if waited.timed_out() && state.jobs.is_empty() {
                 state.threads -= 1;
                 return None;
@@ -238,21 +251,38 @@ mod tests {
         assert_eq!(ran.load(Ordering::SeqCst), 1);
     }
 
-    #[test]
-    fn jobs_that_wait_for_each_other_run_at_the_same_time() {
-        let pool = Pool::new("test", 2);
+    /// Submits two jobs that each wait for the other, and tells whether they met.
+    fn meet(pool: &Pool) -> bool {
         let (to_second, from_first) = mpsc::channel();
         let (to_first, from_second) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         pool.submit(move || {
-            to_second.send(1).unwrap();
-            from_second.recv().unwrap();
+            to_second.send(()).unwrap();
+            tell.send(from_second.recv_timeout(PATIENCE).is_ok()).unwrap();
         })
         .unwrap();
         pool.submit(move || {
-            from_first.recv().unwrap();
-            to_first.send(2).unwrap();
+            let _ = from_first.recv_timeout(PATIENCE);
+            let _ = to_first.send(());
         })
         .unwrap();
-        pool.wait_until_finished();
+        told.recv().unwrap()
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn jobs_that_wait_for_each_other_run_at_the_same_time() {
+        assert!(meet(&Pool::new("test", 2)));
+    }
+
+    #[test]
+    fn a_job_that_comes_while_the_only_idle_thread_wakes_up_for_another_gets_a_thread() {
+        let pool = Pool::new("test", 2);
+        pool.submit(|| ()).unwrap();
+        while pool.shared.lock().idle == 0 {
+            thread::yield_now();
+        }
+        assert!(meet(&pool));
     }
 }

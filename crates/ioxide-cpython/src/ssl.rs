@@ -196,6 +196,23 @@ impl DirectSsl {
         outcome
     }
 
+    /// Decrypts all complete records into one bytes object, `None` where there is none; and what ended that, unless there was no
+    /// more room. Runs Python: where the context has callbacks.
+    pub fn read_all(&self) -> Result<(Option<Object>, Option<Outcome>)> {
+        let mut end = None;
+        let plain = bytes_filled_by(self.incoming_pending(), |room| {
+            let mut filled = 0;
+            while end.is_none() && filled < room.len() {
+                match self.read(&mut room[filled..]) {
+                    Outcome::Count(count) => filled += count,
+                    outcome => end = Some(outcome),
+                }
+            }
+            Ok((filled > 0).then_some(filled))
+        })?;
+        Ok((plain, end))
+    }
+
     /// Encrypts some of `data` as one record. Runs Python: where the context has callbacks.
     pub fn write(&self, data: &[u8]) -> Outcome {
         // SAFETY: L3, L4.

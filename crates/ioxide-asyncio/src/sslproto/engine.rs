@@ -17,6 +17,8 @@ use std::mem::MaybeUninit;
 
 /// The most plain text that fits into a record (D3).
 const RECORD: usize = 16 * 1024;
+/// So many encrypted bytes are decrypted in the place where they stay.
+const MUCH: usize = 4 * 1024;
 /// What asyncio asks for in one read.
 const READ_SIZE: i64 = 256 * 1024;
 
@@ -117,18 +119,34 @@ impl Engine {
 
     /// Decrypts some bytes, behind those in `plain` on the direct path. Fails: with what `SSLObject.read` raises.
     pub(super) fn read(&self, ssl: &Ssl, plain: &mut Vec<u8>) -> Result<Progress<Plain>> {
-        if let Some(direct) = self.direct.get() {
-            match direct.read_append(plain) {
-                Outcome::Count(count) => return Ok(Progress::Made(Plain::Appended(count))),
-                Outcome::EndOfStream => return Ok(Progress::Made(Plain::Appended(0))),
-                Outcome::Again => return Ok(Progress::Again),
-                Outcome::AskPython => {}
-            }
-        } else if !self.may_bring_something()? {
-            return Ok(Progress::Again);
+        let outcome = match self.direct.get() {
+            Some(direct) => direct.read_append(plain),
+            None if self.may_bring_something()? => Outcome::AskPython,
+            None => Outcome::Again,
+        };
+        self.progress(ssl, outcome)
+    }
+
+    /// Decrypts all that has arrived into an object of its own, which saves a copy, and tells what ended that, for `progress`.
+    /// Does nothing where it is so little that a copy is cheaper than cutting the object to its length.
+    pub(super) fn read_much(&self) -> Result<(Option<Object>, Option<Outcome>)> {
+        match self.direct.get() {
+            Some(direct) if direct.incoming_pending() >= MUCH => direct.read_all(),
+            _ => Ok((None, None)),
         }
-        let object = self.object.get_or_none();
-        unless_again(ssl, object.call_method1(&names().read, &*integer(READ_SIZE)?).map(Plain::Object))
+    }
+
+    /// What a read on the direct path came to. Fails: with what `SSLObject.read` raises.
+    pub(super) fn progress(&self, ssl: &Ssl, outcome: Outcome) -> Result<Progress<Plain>> {
+        match outcome {
+            Outcome::Count(count) => Ok(Progress::Made(Plain::Appended(count))),
+            Outcome::EndOfStream => Ok(Progress::Made(Plain::Appended(0))),
+            Outcome::Again => Ok(Progress::Again),
+            Outcome::AskPython => {
+                let read = self.object.get_or_none().call_method1(&names().read, &*integer(READ_SIZE)?);
+                unless_again(ssl, read.map(Plain::Object))
+            }
+        }
     }
 
     /// Decrypts some bytes into a buffer of the application's, of which `room` shows the memory from `offset` on.

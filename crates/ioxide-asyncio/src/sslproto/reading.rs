@@ -113,7 +113,7 @@ impl SslProtocol {
     }
 
     fn read_data(&self, receiver: Option<&NativeReceiver>) -> Result<()> {
-        let received = self.read_all()?;
+        let received = self.read_all(receiver.is_none())?;
         let has_ended = received.has_ended;
         if received.is_empty() {
             drop(received);
@@ -123,12 +123,20 @@ impl SslProtocol {
         if has_ended { self.on_close_notify() } else { Ok(()) }
     }
 
-    fn read_all(&self) -> Result<Received> {
+    fn read_all(&self, as_object: bool) -> Result<Received> {
         let ssl = asyncio::ssl()?;
         let engine = &self.core().engine;
         let mut received = Received::new();
+        let mut end = None;
+        if as_object {
+            (received.object, end) = engine.read_much()?;
+        }
         loop {
-            match engine.read(ssl, &mut received.plain)? {
+            let progress = match end.take() {
+                Some(end) => engine.progress(ssl, end)?,
+                None => engine.read(ssl, &mut received.plain)?,
+            };
+            match progress {
                 Progress::Again => return Ok(received),
                 Progress::Made(Plain::Appended(0)) => break,
                 Progress::Made(Plain::Appended(_)) => received.put_object_first(),

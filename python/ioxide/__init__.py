@@ -55,7 +55,8 @@ _FILE_MODULES = ("files", "fs", "tempfile")
 
 def __getattr__(name: str) -> _Any:
     if name in _FILES:
-        return getattr(_import_module(_FILES[name]), name)
+        found = globals()[name] = getattr(_import_module(_FILES[name]), name)
+        return found
     if name in _FILE_MODULES:
         return _import_module(f"ioxide.{name}")
     if name == "EventLoopPolicy":

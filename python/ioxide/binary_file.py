@@ -14,9 +14,19 @@ import os
 from typing import Any
 
 from ioxide._ioxide import _RawFile as RawFile
-from ioxide.file import ALL, LINES_AT_MOST, NOTHING, AsyncFile
+from ioxide.file import ALL, LINES_AT_MOST, AsyncFile
 
-__all__ = ("BinaryFile",)
+__all__ = ("BinaryFile", "buffer_size")
+
+
+def buffer_size(raw: RawFile, buffering: int) -> int:
+    """What the argument of `open` means: a block of the file system where it is negative, and since 3.14 at least the default."""
+    if buffering > 1:
+        return buffering
+    block = raw._blksize
+    if buffering == 1 or block <= 1:
+        return io.DEFAULT_BUFFER_SIZE
+    return max(block, io.DEFAULT_BUFFER_SIZE) if io.DEFAULT_BUFFER_SIZE > 8192 else block
 
 
 class _Buffer:
@@ -27,7 +37,7 @@ class _Buffer:
         closed = raw.closed
         if closed:
             raw.readable = _yes  # type: ignore[method-assign]  # a closed file has its buffer too, and that says what is wrong
-        buffered = file._file = io.BufferedReader(raw, file._buffering)
+        buffered = file._file = io.BufferedReader(raw, buffer_size(raw, file._buffering))
         file._bare = False
         if closed:
             del raw.readable
@@ -50,8 +60,6 @@ class BinaryFile(AsyncFile):
         self._raw = raw
         self._buffering = buffering
         self._bare = True
-        self._busy = self._dirty = self._iterating = False
-        self._waiting = self._lines = NOTHING
 
     def _read(self, size: int | None) -> Any:
         return self._raw.readall() if self._bare and (size is None or size < 0) else self._file.read(size)

@@ -62,18 +62,19 @@ class AsyncFile:
     _unit = 1  # bytes that one unit of `read(size)` may take
     _line = LINE
 
+    # What a file begins with, here and not in `__init__`: many are read or written once and closed.
+
     # Whether `_file` would be a buffer over `_raw`, and has not been made.
     _bare = False
+    _busy = False
+    _dirty = False
+    _iterating = False
+    _waiting: deque[asyncio.Future[None]] = NOTHING
+    _lines: deque[Any] = NOTHING
 
     def __init__(self, raw: RawFile, file: Any) -> None:
         self._raw = raw
         self._file = file
-        self._busy = False
-        self._dirty = False
-        self._iterating = False
-        # Most files are closed without ever needing a queue, which costs as much to make as a small read.
-        self._waiting: deque[asyncio.Future[None]] = NOTHING
-        self._lines: deque[Any] = NOTHING
 
     # One operation at a time (O1).
 

@@ -15,37 +15,41 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ioxide._ioxide import _due_to_yield as due_to_yield
-from ioxide._ioxide import _open_descriptor as open_descriptor
-from ioxide._ioxide import _open_descriptor_now as open_descriptor_now
+from ioxide._ioxide import _open_raw as open_raw
 from ioxide._ioxide import _RawFile as RawFile
 from ioxide._ioxide import _run_in_pool as run_in_pool
-from ioxide.binary_file import BinaryFile
+from ioxide.binary_file import BinaryFile, buffer_size
 from ioxide.file import NOTHING_LEFT, AsyncFile
 from ioxide.text_file import TextFile
 
 __all__ = ("Opening", "begin", "check_arguments", "dress", "open")
 
-# How the kernel's names are written: what os.fsencode() uses.
-NAMES, NAME_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 NAME_TYPES = (str, bytes, int)
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int
 Opener = Callable[[Any, int], int]
 
 
-class Mode(NamedTuple):
+class Mode:
     """What the letters of a mode mean."""
 
-    raw: str
-    flags: int
-    binary: bool
-    creating: bool
-    reading: bool
-    writing: bool
-    appending: bool
-    updating: bool
+    # No NamedTuple: its attributes are properties, and an open reads ten of them.
+    __slots__ = ("appending", "binary", "creating", "flags", "raw", "reading", "updating", "writing")
+
+    def __init__(self, mode: str) -> None:
+        self.binary = "b" in mode
+        self.creating, self.reading, self.writing, self.appending = ("x" in mode, "r" in mode, "w" in mode, "a" in mode)
+        self.updating = "+" in mode
+        self.flags = os.O_CLOEXEC | (os.O_RDWR if self.updating else os.O_RDONLY if self.reading else os.O_WRONLY)
+        if self.creating:
+            self.flags |= os.O_EXCL | os.O_CREAT
+        if self.writing:
+            self.flags |= os.O_CREAT | os.O_TRUNC
+        if self.appending:
+            self.flags |= os.O_APPEND | os.O_CREAT
+        self.raw = "".join(letter for letter in "xrwa+" if letter in mode)
 
 
 @lru_cache(maxsize=64)
@@ -53,23 +57,15 @@ def _mode(mode: str) -> Mode:
     letters = set(mode)
     if letters - set("axrwb+t") or len(mode) > len(letters):
         raise ValueError(f"invalid mode: {mode!r}")
-    creating, reading, writing, appending = ("x" in mode, "r" in mode, "w" in mode, "a" in mode)
-    updating, binary = "+" in mode, "b" in mode
-    if "t" in mode and binary:
+    parsed = Mode(mode)
+    if "t" in mode and parsed.binary:
         raise ValueError("can't have text and binary mode at once")
-    if creating + reading + writing + appending > 1:
+    kinds = parsed.creating + parsed.reading + parsed.writing + parsed.appending
+    if kinds > 1:
         raise ValueError("must have exactly one of create/read/write/append mode")
-    if not (creating or reading or writing or appending):
+    if not kinds:
         raise ValueError("Must have exactly one of create/read/write/append mode and at most one plus")
-    flags = os.O_CLOEXEC | (os.O_RDWR if updating else os.O_RDONLY if reading else os.O_WRONLY)
-    if creating:
-        flags |= os.O_EXCL | os.O_CREAT
-    if writing:
-        flags |= os.O_CREAT | os.O_TRUNC
-    if appending:
-        flags |= os.O_APPEND | os.O_CREAT
-    raw = ("x" if creating else "r" if reading else "w" if writing else "a") + ("+" if updating else "")
-    return Mode(raw, flags, binary, creating, reading, writing, appending, updating)
+    return parsed
 
 
 Opened = TypeVar("Opened")
@@ -176,22 +172,13 @@ async def _open(
         raise ValueError("Cannot use closefd=False with file name")
     else:
         sys.audit("open", file, parsed.raw, parsed.flags)
-        fresh = False
         if opener is not None:
-            descriptor = await run_in_pool(opener, file, parsed.flags)
-            if not isinstance(descriptor, int):
-                raise TypeError("expected integer from opener")
-            if descriptor < 0:
-                raise ValueError(f"opener returned {descriptor}")
-            os.set_inheritable(descriptor, False)
+            raw = await _open_by(opener, file, parsed)
         else:
             if due_to_yield():
                 await asyncio.sleep(0)
-            encoded = file.encode(NAMES, NAME_ERRORS) if isinstance(file, str) else file
-            at_once = open_descriptor_now(file, encoded, parsed.flags, 0o666)
-            fresh = at_once is not None
-            descriptor = at_once if at_once is not None else await open_descriptor(file, encoded, parsed.flags, 0o666)
-        raw = begin(descriptor, file, parsed, opened_at_once=fresh)
+            found = open_raw(file, parsed.raw, parsed.flags)
+            raw = found if isinstance(found, RawFile) else begin(await found, file, parsed)
     try:
         opened.append(dress(raw, mode, parsed, buffering, encoding, errors, newline))
     except BaseException:
@@ -200,15 +187,25 @@ async def _open(
     return opened[0]
 
 
+async def _open_by(opener: Opener, name: Any, mode: Mode) -> RawFile:
+    descriptor = await run_in_pool(opener, name, mode.flags)
+    if not isinstance(descriptor, int):
+        raise TypeError("expected integer from opener")
+    if descriptor < 0:
+        raise ValueError(f"opener returned {descriptor}")
+    os.set_inheritable(descriptor, False)
+    return begin(descriptor, name, mode)
+
+
 def check_arguments(mode: str, buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> Mode:
     """What the mode means. Fails: ValueError or LookupError where `open` raises it before it opens anything."""
     parsed = _mode(mode)
-    if parsed.binary and (encoding is not None or errors is not None or newline is not None):
-        for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
-            if value is not None:
-                article = "a" if name == "newline" else "an"
-                raise ValueError(f"binary mode doesn't take {article} {name} argument")
     if parsed.binary:
+        if not encoding is errors is newline is None:
+            for name, value in (("encoding", encoding), ("errors", errors), ("newline", newline)):
+                if value is not None:
+                    article = "a" if name == "newline" else "an"
+                    raise ValueError(f"binary mode doesn't take {article} {name} argument")
         if buffering == 1:
             message = "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
@@ -219,11 +216,8 @@ def check_arguments(mode: str, buffering: int, encoding: str | None, errors: str
     return parsed
 
 
-def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True, opened_at_once: bool = False) -> RawFile:
-    """A raw file over a descriptor, which is closed if it cannot be one: it is a directory's, say.
-
-    Nobody has moved the position of one that was just opened at once, and if it was created, it is in memory.
-    """
+def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True) -> RawFile:
+    """A raw file over a descriptor, which is closed if it cannot be one: it is a directory's, say."""
     try:
         raw = RawFile(descriptor, mode.raw, closefd)
     except OSError as error:
@@ -232,7 +226,7 @@ def begin(descriptor: int, name: Any, mode: Mode, *, closefd: bool = True, opene
             error.filename = name
         raise
     raw.name = name
-    raw._begin(mode.raw, opened_at_once)
+    raw._begin(mode.raw)
     return raw
 
 
@@ -246,17 +240,14 @@ def dress(
     newline: str | None,
 ) -> AsyncFile:
     """The layers that `open` puts over a raw file."""
-    line_buffering = False
-    if buffering < 0 or (buffering == 1 and not parsed.binary):
-        line_buffering = buffering == 1 or (not raw.seekable() and raw.isatty())
-        buffering = raw._blksize if raw._blksize > 1 else io.DEFAULT_BUFFER_SIZE
-        buffering = max(buffering, io.DEFAULT_BUFFER_SIZE) if io.DEFAULT_BUFFER_SIZE > 8192 else buffering
-    elif buffering == 1:
-        buffering = io.DEFAULT_BUFFER_SIZE
     if buffering == 0:
         return BinaryFile(raw, raw)
     if parsed.binary and parsed.reading and not parsed.updating:
         return BinaryFile(raw, None, buffering)
+    line_buffering = False
+    if not parsed.binary:
+        line_buffering = buffering == 1 or (buffering < 0 and not raw.seekable() and raw.isatty())
+    buffering = buffer_size(raw, -1 if line_buffering else buffering)
     if parsed.updating:
         layer: Any = io.BufferedRandom(raw, buffering)
     elif parsed.reading:

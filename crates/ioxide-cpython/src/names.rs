@@ -27,7 +27,7 @@ names! {
     _create_server_getaddrinfo, create_task, _current_handle, data, data_received, debug,
     default_exception_handler, _default_executor, _detach, __dict__, discard, __doc__, done,
     _ensure_resolved, eof_received, errno, error, event_loop as "loop", exc_info, exception,
-    _exception_handler, _executor_shutdown_called, _extra, extra, family, fileno, flags, future, get,
+    _exception_handler, _executor_shutdown_called, _extra, extra, family, filename, fileno, flags, future, get,
     get_buffer, get_context, get_debug, get_extra_info, get_loop, get_pid, _get_snapshot, getaddrinfo,
     getpeername, getsockname, gettimeout, handle, high, info, _ioxide_core, is_closed, is_closing,
     extend, find, _maybe_resume_transport, readline, readuntil, _wait_for_data, _wakeup_waiter,

@@ -1,16 +1,15 @@
-//! Every system call on a file: what the page cache can answer at once, and the calls that block.
+//! Every system call on an open file: what the page cache can answer at once, and the calls that block.
 //!
 //! `*_now` never wait for a disk: their answer may be [`Now::WouldBlock`], or [`Now::Unsupported`] where the file system
 //! cannot tell. The others block and belong on a thread of the pool.
 //!
 //! Invariants:
 //! F1. A descriptor is borrowed for the length of a call; its owner keeps it open meanwhile.
-//! F2. Interrupted calls are repeated, except `open`: a FIFO's open is left to the caller, who may have signals to handle.
+//! F2. Interrupted calls are repeated.
 
-use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use crate::sys::release::reads_now_truly;
 use crate::sys::transfer;
@@ -218,126 +217,12 @@ fn now(outcome: io::Result<usize>) -> io::Result<Now<usize>> {
     }
 }
 
-/// `open(2)`; may wait for the disk, a FIFO's other end or a terminal.
-pub fn open(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
-    // SAFETY: a C string; the descriptor is new and nobody else's.
-    unsafe {
-        let fd = libc::open(path.as_ptr(), flags, mode);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
-}
-
-/// Opens a file if every part of its path is in the kernel's cache, so that the open waits for no disk.
-/// What may wait for another process is [`Now::WouldBlock`], and so is what creates or truncates, but for files in memory.
-pub fn open_now(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>> {
-    if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 {
-        return open_in_memory(path, flags, mode);
-    }
-    // A FIFO without its other end must not hold up the loop: O_NONBLOCK opens it at once, and then it is not this
-    // function's business.
-    let how = OpenHow { flags: (flags | libc::O_NONBLOCK) as u64, mode: 0, resolve: RESOLVE_CACHED };
-    match open_at_with(libc::AT_FDCWD, path, &how) {
-        Ok(file) => regular_in_blocking_mode(file, flags),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENXIO) => Ok(Now::WouldBlock),
-            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG) => Ok(Now::Unsupported),
-            _ => Err(error),
-        },
-    }
-}
-
-/// Creates or truncates a file in a folder that is in memory, as the folder's path is in the kernel's cache.
-fn open_in_memory(path: &CStr, flags: i32, mode: u32) -> io::Result<Now<OwnedFd>> {
-    let bytes = path.to_bytes();
-    let slash = bytes.iter().rposition(|byte| *byte == b'/');
-    let (folder, name) = match slash {
-        Some(slash) => (&bytes[..slash.max(1)], &bytes[slash + 1..]),
-        None => (&b"."[..], bytes),
-    };
-    let (Ok(folder), Ok(name)) = (CString::new(folder), CString::new(name)) else {
-        return Ok(Now::WouldBlock);
-    };
-    if matches!(name.to_bytes(), b"" | b"." | b"..") || flags & libc::O_TMPFILE == libc::O_TMPFILE {
-        return Ok(Now::WouldBlock);
-    }
-    let how = OpenHow {
-        flags: (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64,
-        mode: 0,
-        resolve: RESOLVE_CACHED,
-    };
-    let Ok(folder) = open_at_with(libc::AT_FDCWD, &folder, &how) else { return Ok(Now::WouldBlock) };
-    if FileRef::new(folder.as_raw_fd()).storage() != Storage::Memory {
-        return Ok(Now::WouldBlock);
-    }
-    // A link or a file that is mounted there may lead to a disk, and a FIFO waits for somebody: they are opened anew by a thread.
-    let careful = (flags | libc::O_NOFOLLOW | libc::O_NONBLOCK) as u64;
-    let how = OpenHow { flags: careful, mode: u64::from(mode & 0o7777), resolve: RESOLVE_NO_XDEV };
-    match open_at_with(folder.as_raw_fd(), &name, &how) {
-        Ok(file) => regular_in_blocking_mode(file, flags),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ELOOP | libc::ENXIO | libc::EXDEV | libc::EAGAIN | libc::EINTR) => Ok(Now::WouldBlock),
-            _ => Err(error),
-        },
-    }
-}
-
-/// Whether the kernel can answer for the path without waiting for a disk: it has every part of it, or knows that it is missing.
-pub fn path_is_cached(path: &CStr, follow: bool) -> bool {
-    let flags = libc::O_PATH | libc::O_CLOEXEC | if follow { 0 } else { libc::O_NOFOLLOW };
-    match open_at_with(
-        libc::AT_FDCWD,
-        path,
-        &OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED },
-    ) {
-        Ok(_) => true,
-        Err(error) => !matches!(
-            error.raw_os_error(),
-            Some(libc::EAGAIN | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG)
-        ),
-    }
-}
-
-fn open_at_with(folder: RawFd, path: &CStr, how: &OpenHow) -> io::Result<OwnedFd> {
-    // SAFETY: a C string, and a struct of the size that is told; the descriptor is new and nobody else's.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), how, size_of::<OpenHow>());
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
-    }
-}
-
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
-
-const RESOLVE_NO_XDEV: u64 = 0x01;
-const RESOLVE_CACHED: u64 = 0x20;
-
-/// A regular file or a directory, with the O_NONBLOCK of `open_now` taken back; devices and FIFOs are opened anew by a thread.
-fn regular_in_blocking_mode(file: OwnedFd, flags: i32) -> io::Result<Now<OwnedFd>> {
-    let fd = file.as_raw_fd();
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: an open descriptor of ours; the kernel fills `status` when it succeeds.
-    unsafe {
-        if libc::fstat(fd, status.as_mut_ptr()) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if !matches!(status.assume_init().st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR) {
-            return Ok(Now::WouldBlock);
-        }
-        // Of the flags that F_SETFL changes, the file has those that it was opened with.
-        if libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(Now::Done(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::opening::open;
+    use std::ffi::CString;
+    use std::os::fd::AsRawFd;
     use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
 
@@ -388,28 +273,5 @@ mod tests {
         let full = open(c"/dev/full", libc::O_WRONLY | libc::O_CLOEXEC, 0).unwrap();
         let (written, error) = FileRef::new(full.as_raw_fd()).write_all(b"data").unwrap_err();
         assert_eq!((written, error.raw_os_error()), (0, Some(libc::ENOSPC)));
-    }
-
-    #[test]
-    fn a_missing_file_and_a_creating_open_are_told_apart() {
-        let missing = c"/nonexistent-ioxide/file";
-        match open_now(missing, libc::O_RDONLY | libc::O_CLOEXEC, 0) {
-            Ok(Now::Done(_)) => panic!("opened a file that does not exist"),
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::NotFound),
-        }
-        let creating = open_now(missing, libc::O_WRONLY | libc::O_CREAT, 0o600).unwrap();
-        assert!(matches!(creating, Now::WouldBlock));
-    }
-
-    #[test]
-    fn an_opened_file_is_in_blocking_mode() {
-        let scratch = Scratch::new("mode", b"x");
-        // The path is in the cache: the file has just been written.
-        if let Now::Done(file) = open_now(&scratch.c_path(), libc::O_RDONLY | libc::O_CLOEXEC, 0).unwrap() {
-            // SAFETY: an open descriptor.
-            let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-            assert_eq!(flags & libc::O_NONBLOCK, 0);
-        }
     }
 }

@@ -7,7 +7,7 @@
 //! literal addresses are read; [`sendfile`] sends files whole; [`write_queue`] is what a transport still has to send; [`read_buffer`]
 //! is where a loop receives into; [`pipe`] is every system call on the end of a pipe; [`process`] is the birth
 //! and the end of child processes; [`search`] finds bytes in bytes; [`datagrams`] receives several datagrams with one call;
-//! [`file`] is every system call on a file; [`operation`] are those that take several; [`pool`] runs those that block, and
+//! [`file`] is every system call on an open file, [`opening`] opens them; [`operation`] are those that take several; [`pool`] runs those that block, and
 //! [`uring`] has the kernel make them.
 //!
 //! Invariants:
@@ -23,6 +23,7 @@ pub mod address;
 pub mod datagrams;
 pub mod file;
 pub mod look_up;
+pub mod opening;
 pub mod operation;
 pub mod pipe;
 pub mod pool;

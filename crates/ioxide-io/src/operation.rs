@@ -5,7 +5,8 @@
 //!     are on the heap.
 //! S2. Both ways make the same calls and have the same outcome.
 
-use crate::file::{FileRef, open};
+use crate::file::FileRef;
+use crate::opening::open;
 use crate::uring::{Entry, Opcode};
 use std::ffi::CString;
 use std::io;

@@ -1,7 +1,8 @@
 //! Operations on a ring against the same operations with plain calls.
 
 use super::{Entry, Job, Opcode, Queue, supports};
-use crate::file::{FileRef, open};
+use crate::file::FileRef;
+use crate::opening::open;
 use crate::operation::{Need, Opening, Operation, Pending, Reading, Syncing, Writing};
 use std::ffi::CString;
 use std::io;

@@ -27,12 +27,13 @@ use ioxide_cpython::module::Module;
 use ioxide_cpython::object::RawObject;
 use ioxide_cpython::types::{Class, Native, NativeClass, ShellClass, ShellDefinition, allocate, head};
 use ioxide_cpython::value::integer;
-use ioxide_cpython::{Any, Object, Once, Raised, Result, none};
+use ioxide_cpython::{Any, Object, Once, Raised, Result, names};
 use ioxide_io::operation::Pending;
 use ioxide_io::{FileRef, Need};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 /// The file as Python sees it.
 #[repr(transparent)]
@@ -47,6 +48,17 @@ enum Access {
     Resident,
     /// Only the kernel or a thread of the pool may read.
     Waiting,
+}
+
+impl Access {
+    /// What files with a position begin with.
+    fn of_files(backend: Backend) -> Access {
+        match backend {
+            Backend::Automatic => Access::Cached,
+            Backend::Inline => Access::Resident,
+            Backend::Uring | Backend::Threads => Access::Waiting,
+        }
+    }
 }
 
 #[repr(C)]
@@ -71,6 +83,7 @@ static BASE: Once<Base> = Once::new();
 /// Methods of `io.FileIO` that RawFile's end in.
 struct Base {
     new: Object,
+    init: Object,
     close: Object,
     truncate: Object,
     seek: Object,
@@ -114,6 +127,7 @@ pub fn initialize() -> Result<()> {
     let base = import(c"io")?.get_attribute_str(c"FileIO")?;
     BASE.set(Base {
         new: base.get_attribute_str(c"__new__")?,
+        init: base.get_attribute_str(c"__init__")?,
         close: base.get_attribute_str(c"close")?,
         truncate: base.get_attribute_str(c"truncate")?,
         seek: base.get_attribute_str(c"seek")?,
@@ -141,9 +155,8 @@ pub fn add_to(module: &Module<'_>) -> Result<()> {
 fn methods() -> Vec<ioxide_cpython::methods::Definition> {
     vec![
         documented(
-            method(c"_begin", RawFile::begin),
-            c"_begin($self, mode, at_once)\n--\n\nLook at what was opened: called once, after __init__, with its mode, and \
-              whether `_open_descriptor_now` has opened it.",
+            method1(c"_begin", RawFile::begin),
+            c"_begin($self, mode, /)\n--\n\nLook at what was opened: called once, after __init__, with its mode.",
         ),
         documented(
             method1(c"_ready", RawFile::ready),
@@ -228,39 +241,58 @@ impl RawFile {
         }
     }
 
+    /// A raw file over a regular file or a folder that was opened without waiting. Fails: OSError for a folder, as
+    /// `io.FileIO` does.
+    pub fn over(file: OwnedFd, name: &Any, mode: &Any, in_memory: bool) -> Result<Object> {
+        let descriptor = file.as_raw_fd();
+        let base = BASE.get();
+        let shell = create(RAW_FILE.get().class().as_any())?;
+        if let Err(raised) = base.init.call(&[&*shell, &*integer(i64::from(descriptor))?, mode]) {
+            let exception = raised.take();
+            exception.set_attribute(&names().filename, name)?;
+            return Err(Raised::exception(exception));
+        }
+        // From here on the descriptor is the shell's.
+        let _ = file.into_raw_fd();
+        shell.set_attribute(&names().name, name)?;
+        // SAFETY: an instance of the class.
+        let this = unsafe { RawFile::receive(shell.as_ptr()) }?;
+        let access = match Backend::of_process()? {
+            Backend::Automatic if in_memory => Access::Resident,
+            backend => Access::of_files(backend),
+        };
+        let mode = mode.to_text()?;
+        // Nobody has moved it; but FileIO has gone to the end where it appends.
+        let position =
+            if mode.as_str().contains('a') { FileRef::new(descriptor).position() } else { Some(0) };
+        this.look_at(descriptor, mode.as_str(), position, access);
+        Ok(shell)
+    }
+
     /// Called once, after `FileIO.__init__`: looks at what was opened.
-    fn begin(&self, arguments: Arguments<'_>) -> Result<()> {
-        const BEGIN: Signature<2> =
-            Signature { function: "_begin", names: ["mode", "at_once"], required: 2, positional: 2 };
-        let [mode, at_once] = BEGIN.bind(arguments)?;
-        let core = self.core();
+    fn begin(&self, mode: &Any) -> Result<()> {
         let descriptor = BASE.get().fileno.call1(self)?.to_i32()?;
-        let text = mode.unwrap_or(none()).to_text()?;
-        let mode = text.as_str();
-        let backend = Backend::of_process()?;
-        // At once, only regular files are opened; FileIO has moved to the end where it appends.
-        let at_once = backend == Backend::Automatic && at_once.map_or(Ok(false), Any::is_true)?;
-        let is_at_start = at_once && !mode.contains('a');
-        let position = if is_at_start { Some(0) } else { FileRef::new(descriptor).position() };
-        let seekable = position.is_some();
+        let position = FileRef::new(descriptor).position();
+        let access = match position {
+            // Pipes and terminals wait for somebody, and not for a disk.
+            None => Access::Waiting,
+            Some(_) => Access::of_files(Backend::of_process()?),
+        };
+        self.look_at(descriptor, mode.to_text()?.as_str(), position, access);
+        Ok(())
+    }
+
+    fn look_at(&self, descriptor: i32, mode: &str, position: Option<u64>, access: Access) {
+        let core = self.core();
         core.descriptor.set(descriptor);
-        core.seekable.set(seekable);
+        core.access.set(access);
+        core.seekable.set(position.is_some());
         core.readable.set(mode.contains(['r', '+']));
         core.writable.set(mode.contains(['w', 'a', 'x', '+']));
         core.appends.set(mode.contains('a'));
-        core.access.set(match backend {
-            // Pipes and terminals wait for somebody, and not for a disk.
-            _ if !seekable => Access::Waiting,
-            Backend::Inline => Access::Resident,
-            Backend::Uring | Backend::Threads => Access::Waiting,
-            // Created at once: in memory, as `open_now` says.
-            Backend::Automatic if at_once && mode.contains(['w', 'x', 'a']) => Access::Resident,
-            Backend::Automatic => Access::Cached,
-        });
         if let Some(position) = position {
             core.window.borrow_mut().seek(position);
         }
-        Ok(())
     }
 
     fn is_seekable(&self) -> Result<bool> {

@@ -75,6 +75,7 @@ impl List {
         let mut next = self.0;
         // SAFETY: a list of the C library's: each item is valid until it is freed, and its address has the length beside it.
         while let Some(item) = unsafe { next.as_ref() } {
+            // SAFETY: as above; a canonical name is a C string that belongs to the list.
             let (address, name) = unsafe {
                 let bytes = std::slice::from_raw_parts(item.ai_addr.cast::<u8>(), item.ai_addrlen as usize);
                 let name = item.ai_canonname;

@@ -28,11 +28,81 @@ pub fn open(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
 pub enum OpenedNow {
     /// A regular file or a folder. `in_memory`: it was created or truncated, and no call on it waits for a disk.
     File { file: OwnedFd, in_memory: bool },
-    /// An end of a FIFO, which only [`open`] opens as it should: that waits for the other end. Whoever is there has seen this
-    /// one, and must not see it closed before the FIFO is opened again.
-    Fifo(OwnedFd),
+    /// An end of a FIFO, not open in the sense of [`open`] before [`FifoEnd::meet`].
+    Fifo(FifoEnd),
     /// Nothing was opened: it might have to wait.
     WouldBlock,
+}
+
+/// An end of a FIFO that was opened without waiting for somebody at the other end, who has seen it already: it must not be
+/// closed and opened again.
+#[derive(Debug)]
+pub struct FifoEnd {
+    end: OwnedFd,
+    flags: i32,
+}
+
+/// How long a writer who writes nothing may wait to be noticed.
+const SILENT_WRITER_MILLISECONDS: i32 = 10;
+
+impl FifoEnd {
+    /// Waits for a writer where [`open`] would: at an end that is for reading only. The other kinds had a reader, or need none.
+    pub fn meet(self) -> io::Result<OwnedFd> {
+        if self.flags & libc::O_ACCMODE == libc::O_RDONLY {
+            let copy = pipe()?;
+            while !self.has_bytes_or_was_left()? && !self.has_writer(&copy.1)? {}
+        }
+        set_blocking_mode(&self.end, self.flags)?;
+        Ok(self.end)
+    }
+
+    /// Whether there is something to read, or a writer has come and gone; waits a moment for that.
+    fn has_bytes_or_was_left(&self) -> io::Result<bool> {
+        let mut asked = libc::pollfd { fd: self.end.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one struct, as is told.
+        match unsafe { libc::poll(&mut asked, 1, SILENT_WRITER_MILLISECONDS) } {
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+                error => Err(error),
+            },
+            count => Ok(count > 0),
+        }
+    }
+
+    /// Whether a writer is there. Reading would tell, and take what has been written meanwhile; duplicating it into another
+    /// pipe takes nothing.
+    fn has_writer(&self, copy: &OwnedFd) -> io::Result<bool> {
+        // SAFETY: the call takes no pointer.
+        match unsafe { libc::tee(self.end.as_raw_fd(), copy.as_raw_fd(), 1, libc::SPLICE_F_NONBLOCK) } {
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+                error => Err(error),
+            },
+            count => Ok(count > 0),
+        }
+    }
+}
+
+/// The reading and the writing end of a new pipe.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: room for two descriptors, which are new and nobody else's.
+    unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Takes the O_NONBLOCK of `open_now` back: of the flags that F_SETFL changes, the file has those that it was opened with.
+fn set_blocking_mode(file: &OwnedFd, flags: i32) -> io::Result<()> {
+    // SAFETY: an open descriptor of ours; the call takes no pointer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file if every part of its path is in the kernel's cache, so that the open waits for no disk.
@@ -161,26 +231,22 @@ const RESOLVE_CACHED: u64 = 0x20;
 
 /// Takes the O_NONBLOCK of `open_now` back. `is_in_memory` is asked with the device of what was opened.
 fn in_blocking_mode(file: OwnedFd, flags: i32, is_in_memory: impl Fn(u64) -> bool) -> io::Result<OpenedNow> {
-    let fd = file.as_raw_fd();
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: an open descriptor of ours; the kernel fills `status` when it succeeds.
-    unsafe {
-        if libc::fstat(fd, status.as_mut_ptr()) < 0 {
+    let status = unsafe {
+        if libc::fstat(file.as_raw_fd(), status.as_mut_ptr()) < 0 {
             return Err(io::Error::last_os_error());
         }
-        let status = status.assume_init();
-        match status.st_mode & libc::S_IFMT {
-            libc::S_IFREG | libc::S_IFDIR => {}
-            libc::S_IFIFO => return Ok(OpenedNow::Fifo(file)),
-            // Devices are opened anew by a thread.
-            _ => return Ok(OpenedNow::WouldBlock),
-        }
-        // Of the flags that F_SETFL changes, the file has those that it was opened with.
-        if libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OpenedNow::File { file, in_memory: is_in_memory(status.st_dev) })
+        status.assume_init()
+    };
+    match status.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR => {}
+        libc::S_IFIFO => return Ok(OpenedNow::Fifo(FifoEnd { end: file, flags })),
+        // Devices are opened anew by a thread.
+        _ => return Ok(OpenedNow::WouldBlock),
     }
+    set_blocking_mode(&file, flags)?;
+    Ok(OpenedNow::File { file, in_memory: is_in_memory(status.st_dev) })
 }
 
 #[cfg(test)]
@@ -265,20 +331,45 @@ mod tests {
         assert!(matches!(again, OpenedNow::WouldBlock));
     }
 
-    #[test]
-    fn the_other_end_of_a_fifo_does_not_see_it_closed() {
-        let folder = Scratch::new(&std::env::temp_dir(), "fifo");
+    fn fifo(folder: &Scratch) -> (CString, FifoEnd) {
         let path = folder.path("fifo");
         // SAFETY: a C string.
         assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-        match open_now(&path, READING, 0).unwrap() {
-            OpenedNow::Fifo(_held) => {
-                // A writer that does not wait finds a reader.
-                let writer = open(&path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_CLOEXEC, 0);
-                assert!(writer.is_ok(), "{writer:?}");
-            }
-            OpenedNow::WouldBlock => {}
-            other => panic!("{other:?}"),
-        }
+        // Not by `open_now`, which may find that the path is not in the cache.
+        let end = open(&path, READING | libc::O_NONBLOCK, 0).unwrap();
+        (path, FifoEnd { end, flags: READING })
+    }
+
+    #[test]
+    fn a_fifo_is_told_from_a_file() {
+        let folder = Scratch::new(&std::env::temp_dir(), "fifo");
+        let (path, _end) = fifo(&folder);
+        let opened = open_now(&path, READING, 0).unwrap();
+        assert!(matches!(opened, OpenedNow::Fifo(_) | OpenedNow::WouldBlock), "{opened:?}");
+    }
+
+    #[test]
+    fn a_writer_that_has_come_written_and_gone_is_met() {
+        let folder = Scratch::new(&std::env::temp_dir(), "gone");
+        let (path, end) = fifo(&folder);
+        let writer = open(&path, libc::O_WRONLY | libc::O_CLOEXEC, 0).unwrap();
+        FileRef::new(writer.as_raw_fd()).write_all(b"bytes").unwrap();
+        drop(writer);
+        let met = end.meet().unwrap();
+        let mut buffer = [MaybeUninit::uninit(); 64];
+        assert_eq!(FileRef::new(met.as_raw_fd()).read(&mut buffer).unwrap(), 5);
+        assert_eq!(FileRef::new(met.as_raw_fd()).read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_has_written_nothing_is_met() {
+        let folder = Scratch::new(&std::env::temp_dir(), "silent");
+        let (path, end) = fifo(&folder);
+        let waiting = std::thread::spawn(move || end.meet().map(drop));
+        // The time that nobody comes is waited for, not spent.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        assert!(!waiting.is_finished());
+        let _writer = open(&path, libc::O_WRONLY | libc::O_CLOEXEC, 0).unwrap();
+        waiting.join().unwrap().unwrap();
     }
 }

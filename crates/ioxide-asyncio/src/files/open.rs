@@ -3,6 +3,7 @@
 use super::Backend;
 use super::raw::RawFile;
 use super::ring::submit_operation;
+use crate::work::submit;
 use ioxide_cpython::exception::raise_os_error_with_path;
 use ioxide_cpython::methods::{Arguments, Signature, documented, method};
 use ioxide_cpython::module::Module;
@@ -12,7 +13,8 @@ use ioxide_cpython::{Any, Object, Raised, Result, none};
 use ioxide_io::opening::{OpenedNow, open, open_now};
 use ioxide_io::operation::Opening;
 use std::ffi::CString;
-use std::os::fd::IntoRawFd;
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 pub fn add_to(module: &Module<'_>) -> Result<()> {
     let raw = documented(
@@ -53,21 +55,20 @@ fn open_raw(arguments: Arguments<'_>) -> Result<Object> {
         }
         Backend::Uring | Backend::Threads => Ok(OpenedNow::WouldBlock),
     };
-    let other_end = match opened {
-        Ok(OpenedNow::File { file, in_memory }) => return RawFile::over(file, path, mode, in_memory),
-        Ok(OpenedNow::Fifo(end)) => Some(end),
-        Ok(OpenedNow::WouldBlock) => None,
-        Err(error) => return Err(raise_os_error_with_path(&error, path)),
+    let path_of_error = path.to_object();
+    let descriptor = move |opened: io::Result<OwnedFd>| match opened {
+        // The descriptor belongs to the caller from here on.
+        Ok(file) => integer(i64::from(file.into_raw_fd())),
+        Err(error) => Err(raise_os_error_with_path(&error, &path_of_error)),
     };
-    let path = path.to_object();
-    submit_operation(Opening { path: encoded, flags, mode: PERMISSIONS }, move |opened| {
-        drop(other_end);
-        match opened {
-            // The descriptor belongs to the caller from here on.
-            Ok(file) => integer(i64::from(file.into_raw_fd())),
-            Err(error) => Err(raise_os_error_with_path(&error, &path)),
+    match opened {
+        Ok(OpenedNow::File { file, in_memory }) => RawFile::over(file, path, mode, in_memory),
+        Ok(OpenedNow::Fifo(end)) => submit(move || end.meet(), descriptor),
+        Ok(OpenedNow::WouldBlock) => {
+            submit_operation(Opening { path: encoded, flags, mode: PERMISSIONS }, descriptor)
         }
-    })
+        Err(error) => Err(raise_os_error_with_path(&error, path)),
+    }
 }
 
 /// `path_is_cached(encoded, follow)`: whether looking at the path may happen on the loop's thread.

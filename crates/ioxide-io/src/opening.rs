@@ -111,8 +111,7 @@ pub fn open_now(path: &CStr, flags: i32, mode: u32) -> io::Result<OpenedNow> {
     if flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE) != 0 {
         return open_in_memory(path, flags, mode);
     }
-    // A FIFO without its other end must not hold up the loop: O_NONBLOCK opens it at once, and then it is not this
-    // function's business.
+    // A FIFO without its other end must not hold up the loop.
     let how = OpenHow { flags: (flags | libc::O_NONBLOCK) as u64, mode: 0, resolve: RESOLVE_CACHED };
     match open_at_with(libc::AT_FDCWD, path, &how) {
         Ok(file) => in_blocking_mode(file, flags, |_device| false),
@@ -155,7 +154,7 @@ fn open_in_memory(path: &CStr, flags: i32, mode: u32) -> io::Result<OpenedNow> {
                 None => return Ok(OpenedNow::WouldBlock),
             },
         };
-        // A link may lead to a disk, and a FIFO waits for somebody: they are opened anew by a thread.
+        // A link may lead to a disk: it is opened anew by a thread. A FIFO must not hold up the loop.
         let careful = (flags | libc::O_NOFOLLOW | libc::O_NONBLOCK) as u64;
         let how = OpenHow { flags: careful, mode: u64::from(mode & 0o7777), resolve: 0 };
         match open_at_with(libc::AT_FDCWD, path, &how) {
@@ -199,16 +198,10 @@ fn device_of_folder_in_memory(path: &[u8]) -> Option<u64> {
 /// Whether the kernel can answer for the path without waiting for a disk: it has every part of it, or knows that it is missing.
 pub fn path_is_cached(path: &CStr, follow: bool) -> bool {
     let flags = libc::O_PATH | libc::O_CLOEXEC | if follow { 0 } else { libc::O_NOFOLLOW };
-    match open_at_with(
-        libc::AT_FDCWD,
-        path,
-        &OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED },
-    ) {
+    let how = OpenHow { flags: flags as u64, mode: 0, resolve: RESOLVE_CACHED };
+    match open_at_with(libc::AT_FDCWD, path, &how) {
         Ok(_) => true,
-        Err(error) => !matches!(
-            error.raw_os_error(),
-            Some(libc::EAGAIN | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::E2BIG)
-        ),
+        Err(error) => error.raw_os_error() != Some(libc::EAGAIN) && !is_refusal(&error),
     }
 }
 

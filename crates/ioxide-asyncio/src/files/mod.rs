@@ -7,7 +7,7 @@
 //! | raw | `RawFile`, the raw layer under Python's own buffered and text files |
 //! | window | the bytes of a file that are at hand |
 //! | fairness | when an operation that need not wait lets others run |
-//! | open | descriptors, opened without waiting or on the pool |
+//! | open | opening by name, without waiting or on the pool |
 //!
 //! Buffering, text and line ends are Python's own `io` classes over `RawFile`, and what they do when the bytes are there is what
 //! they always do. The public classes are Python: `ioxide.file`, `ioxide.path`, `ioxide.fs`.

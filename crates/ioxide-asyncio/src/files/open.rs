@@ -1,4 +1,4 @@
-//! Descriptors for files: opened at once where the kernel has the whole path in its cache, on the pool otherwise.
+//! Opening by name: a raw file at once where the kernel has the whole path in its cache, a descriptor later otherwise.
 
 use super::Backend;
 use super::raw::RawFile;
